@@ -1,0 +1,36 @@
+# What all of our own targets share: language, warnings, visibility, and the
+# precompiled header.
+#
+#   colonnade_target(NAME)
+#
+# The target `colonnade` compiles the precompiled header; every target after it
+# uses the same file, so their flags must be equal: one -fPIC for libraries and
+# programs alike, and no options of their own that change code. A source that
+# needs its own flags sets SKIP_PRECOMPILE_HEADERS.
+
+set(COLONNADE_WARNINGS
+  -Wall -Wextra -Wpedantic -Wshadow -Wnon-virtual-dtor -Woverloaded-virtual
+  -Wcast-qual -Wimplicit-fallthrough -Wundef)
+
+function(colonnade_target target)
+  target_compile_features(${target} PUBLIC cxx_std_20)
+  target_compile_options(${target} PRIVATE -fPIC ${COLONNADE_WARNINGS})
+  if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+    # ccache takes a source with a precompiled header only with this.
+    target_compile_options(${target} PRIVATE -fpch-preprocess)
+  endif()
+  set_target_properties(${target} PROPERTIES
+    COMPILE_WARNING_AS_ERROR ${PROJECT_IS_TOP_LEVEL}
+    CXX_EXTENSIONS OFF
+    CXX_VISIBILITY_PRESET hidden
+    VISIBILITY_INLINES_HIDDEN ON
+    POSITION_INDEPENDENT_CODE OFF
+    DEFINE_SYMBOL "")
+  if(target STREQUAL "colonnade")
+    target_link_libraries(${target} PUBLIC TorchWheel::cpu)
+    target_precompile_headers(${target} PRIVATE <torch/torch.h>)
+  else()
+    target_link_libraries(${target} PUBLIC colonnade::colonnade)
+    target_precompile_headers(${target} REUSE_FROM colonnade)
+  endif()
+endfunction()

@@ -1,0 +1,105 @@
+// colonnade/comm/group.h
+#pragma once
+
+#include <ATen/core/Tensor.h>
+#include <ATen/core/ivalue.h>
+
+#include <chrono>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "colonnade/core/api.h"
+
+namespace colonnade {
+
+/// How `all_reduce` and `reduce_scatter` combine the ranks' elements.
+enum class ReduceOp { kSum, kMax, kMin };
+
+/// An ordered set of ranks that exchange tensors.
+///
+/// All members call the same collectives in the same order, with equal shapes
+/// and dtypes. One thread per rank; not thread-safe. A group of one is silent.
+/// Sums are taken in rank order, so that every rank ends with the same bits,
+/// run after run. Autograd does not see these calls: the differentiable forms
+/// are the mappings of parallel_layers/mappings.h.
+///
+/// Errors  InvalidArgument, before any communication, where a tensor is not
+///         contiguous, not on this group's kind of device, of a dtype without
+///         sums (bool is copied, never reduced), or of the wrong shape.
+///         CommError on every rank, naming the rank at fault, where a peer
+///         failed, left, called something else or was silent for timeout().
+///         After a CommError the group's world is unusable.
+class COLONNADE_API Group : public torch::CustomClassHolder {
+ public:
+  ~Group() override;
+
+  /// The name by which dispatcher ops refer to the group, such as "tp".
+  const std::string& name() const { return name_; }
+  int rank() const { return rank_; }  ///< In [0, size()).
+  int size() const { return static_cast<int>(ranks_.size()); }
+  /// The members' ranks in the world, in group order.
+  const std::vector<int64_t>& ranks() const { return ranks_; }
+  std::chrono::milliseconds timeout() const { return timeout_; }
+  /// How long a call may wait for a peer; negative is for ever.
+  void set_timeout(std::chrono::milliseconds timeout);
+
+  /// Combines `x` over the group in place; equal bits on every rank.
+  ///
+  /// x     any shape
+  /// Wire  2 (P - 1) / P * bytes(x) sent per rank, P = size()
+  void all_reduce(at::Tensor& x, ReduceOp op = ReduceOp::kSum);
+
+  /// Puts every rank's `x` one after the other, in rank order.
+  ///
+  /// out   size() * x.numel() elements, of any shape
+  /// Wire  (P - 1) * bytes(x) received per rank
+  void all_gather(at::Tensor& out, const at::Tensor& x);
+
+  /// Combines `x` over the group and leaves rank i with its i-th part.
+  ///
+  /// out   x.numel() / size() elements, of any shape
+  /// Wire  (P - 1) / P * bytes(x) sent per rank
+  void reduce_scatter(at::Tensor& out, const at::Tensor& x,
+                      ReduceOp op = ReduceOp::kSum);
+
+  /// Makes `x` equal to that of rank `root` (a rank in this group).
+  void broadcast(at::Tensor& x, int root);
+
+  /// Sends the j-th of size() equal parts of `x` to rank j, and puts what rank
+  /// i sent into the i-th part of `out`. Shapes agree in elements.
+  void all_to_all(at::Tensor& out, const at::Tensor& x);
+
+  /// Sends `x` to rank `dst`, which calls `recv` with the same shape and
+  /// dtype. Returns when `x` may be changed.
+  void send(const at::Tensor& x, int dst);
+  void recv(at::Tensor& x, int src);
+
+  /// Returns when every member has called it.
+  void barrier();
+
+ protected:
+  Group(std::string name, int rank, std::vector<int64_t> ranks,
+        at::DeviceType device_type);
+
+ private:
+  virtual void do_all_reduce(at::Tensor& x, ReduceOp op) = 0;
+  virtual void do_all_gather(at::Tensor& out, const at::Tensor& x) = 0;
+  virtual void do_reduce_scatter(at::Tensor& out, const at::Tensor& x,
+                                 ReduceOp op) = 0;
+  virtual void do_broadcast(at::Tensor& x, int root) = 0;
+  virtual void do_all_to_all(at::Tensor& out, const at::Tensor& x) = 0;
+  virtual void do_send(const at::Tensor& x, int dst) = 0;
+  virtual void do_recv(at::Tensor& x, int src) = 0;
+  virtual void do_barrier() = 0;
+
+  std::string name_;
+  int rank_;
+  std::vector<int64_t> ranks_;
+  at::DeviceType device_type_;
+  std::chrono::milliseconds timeout_;
+};
+
+using GroupPtr = c10::intrusive_ptr<Group>;
+
+}  // namespace colonnade

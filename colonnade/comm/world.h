@@ -1,0 +1,40 @@
+// colonnade/comm/world.h
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "colonnade/comm/group.h"
+#include "colonnade/core/api.h"
+
+namespace colonnade {
+
+/// One rank's view of all ranks of a run.
+class COLONNADE_API World {
+ public:
+  virtual ~World();
+
+  virtual int rank() const = 0;
+  virtual int size() const = 0;
+  /// The name of its backend, as in the backend table.
+  virtual std::string_view backend() const = 0;
+
+  /// Makes the group of `ranks` (world ranks, ascending). Every member calls
+  /// this with the same name and ranks; a rank that is not a member does not
+  /// call. A name is taken once per world and set of ranks.
+  virtual GroupPtr make_group(std::string name, std::vector<int64_t> ranks) = 0;
+
+  /// This rank failed: every rank blocked in, or entering, a collective of this
+  /// world throws CommError with this rank and `message`. Never throws.
+  virtual void abort(std::string_view message) noexcept = 0;
+
+  /// This rank is done: only a collective that waits for it throws.
+  virtual void leave() noexcept = 0;
+};
+
+using WorldPtr = std::shared_ptr<World>;
+
+}  // namespace colonnade

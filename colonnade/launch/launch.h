@@ -1,0 +1,70 @@
+// colonnade/launch/launch.h
+#pragma once
+
+#include <chrono>
+#include <concepts>
+#include <functional>
+#include <string>
+#include <utility>
+
+#include "colonnade/core/api.h"
+
+namespace colonnade {
+
+struct LaunchOptions {
+  /// Ranks to make, as threads, where no launcher made them.
+  int threads = 1;
+  /// A name of the backend table; empty: the one that fits.
+  std::string backend;
+  /// How long a collective may wait for a peer; negative is for ever.
+  std::chrono::milliseconds timeout = std::chrono::minutes(10);
+  /// Pin each thread rank to its share of the cores, where they go round.
+  bool pin = true;
+};
+
+namespace detail {
+
+COLONNADE_API void run_thread_ranks(int n,
+                                    const std::function<void(int)>& body,
+                                    const LaunchOptions& options);
+COLONNADE_API void launch_ranks(const std::function<void(int)>& body,
+                                const LaunchOptions& options);
+
+/// Lets a body take the rank or nothing.
+template <typename Body>
+std::function<void(int)> with_rank(Body&& body) {
+  if constexpr (std::invocable<Body&, int>) {
+    return std::forward<Body>(body);
+  } else {
+    return [body = std::forward<Body>(body)](int) mutable { body(); };
+  }
+}
+
+}  // namespace detail
+
+/// Runs `body` on `n` ranks, each a thread of this process, and returns when
+/// all are done.
+///
+/// Ranks that fit the cores are pinned to their share of them, and torch's
+/// intra-op threads are divided among the ranks; both are as before when it
+/// returns. The caller's thread is never pinned. Grad mode of the caller is
+/// that of the ranks.
+///
+/// body    takes the rank in [0, n), or nothing
+/// Errors  The first error of a rank, with its type. A rank that throws wakes
+///         all others. InvalidArgument where n < 1 or inside a rank.
+template <typename Body>
+void run_ranks(int n, Body&& body, const LaunchOptions& options = {}) {
+  detail::run_thread_ranks(n, detail::with_rank(std::forward<Body>(body)),
+                           options);
+}
+
+/// Runs `body` on the ranks of the launcher that started this process
+/// (torchrun, mpirun, Slurm), one rank here; without one, on
+/// `options.threads` thread ranks, as `run_ranks` does.
+template <typename Body>
+void launch(Body&& body, const LaunchOptions& options = {}) {
+  detail::launch_ranks(detail::with_rank(std::forward<Body>(body)), options);
+}
+
+}  // namespace colonnade

@@ -1,0 +1,24 @@
+// colonnade/parallel_layers/init.h
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <functional>
+
+#include "colonnade/core/api.h"
+
+namespace colonnade::parallel_layers {
+
+/// Fills a whole tensor in place, as the functions of torch::nn::init do.
+using InitMethod = std::function<void(at::Tensor&)>;
+
+/// Draws the whole tensor that `parameter` is a shard of with `method`, keeps
+/// this rank's ranges, and zeroes padding. Every tensor-parallel degree thus
+/// starts from the same bits, and from those of torch::nn. A replicated
+/// parameter is filled as it is; one on meta only takes its draw.
+///
+/// Cost  one whole tensor of host memory, one rank of a process at a time
+COLONNADE_API void init_parameter(at::Tensor& parameter,
+                                  const InitMethod& method);
+
+}  // namespace colonnade::parallel_layers

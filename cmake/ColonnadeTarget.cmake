@@ -12,6 +12,17 @@ set(COLONNADE_WARNINGS
   -Wall -Wextra -Wpedantic -Wshadow -Wnon-virtual-dtor -Woverloaded-virtual
   -Wcast-qual -Wimplicit-fallthrough -Wundef)
 
+# Not torch/torch.h: gcc instantiates a precompiled header's templates again in
+# every source, 7 s for torch/torch.h, 3 s for these, 0.4 s for Tensor.h alone.
+set(COLONNADE_PRECOMPILED
+  <ATen/ATen.h>
+  <torch/csrc/autograd/custom_function.h>
+  <torch/library.h>
+  <torch/nn/cloneable.h>
+  <torch/nn/module.h>
+  <torch/nn/pimpl.h>
+  <torch/types.h>)
+
 function(colonnade_target target)
   target_compile_features(${target} PUBLIC cxx_std_20)
   target_compile_options(${target} PRIVATE -fPIC ${COLONNADE_WARNINGS})
@@ -28,7 +39,7 @@ function(colonnade_target target)
     DEFINE_SYMBOL "")
   if(target STREQUAL "colonnade")
     target_link_libraries(${target} PUBLIC TorchWheel::cpu)
-    target_precompile_headers(${target} PRIVATE <torch/torch.h>)
+    target_precompile_headers(${target} PRIVATE ${COLONNADE_PRECOMPILED})
   else()
     target_link_libraries(${target} PUBLIC colonnade::colonnade)
     target_precompile_headers(${target} REUSE_FROM colonnade)

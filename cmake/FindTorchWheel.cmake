@@ -51,8 +51,9 @@ function(_torch_find)
       set(root "${requested}")
       _torch_version("${root}" version)
       if(NOT version)
-        set(problem "there is no torch wheel in ${root}; name the folder \
-`torch` of a wheel, which holds version.py and lib/libtorch_cpu.so")
+        set(problem "there is no torch wheel in ${root}; set TorchWheel_ROOT \
+or the environment variable COLONNADE_TORCH to the folder `torch` of a wheel, \
+which holds version.py and lib/libtorch_cpu.so")
       elseif(version VERSION_LESS _torch_minimum)
         set(problem "${root} is torch ${version}, too old; Colonnade needs \
 torch ${_torch_minimum} or later (pip install 'torch>=${_torch_minimum}')")
@@ -106,6 +107,12 @@ find_package_handle_standard_args(TorchWheel
   REQUIRED_VARS TorchWheel_ROOT _torch_include
   VERSION_VAR TorchWheel_VERSION
   REASON_FAILURE_MESSAGE "TorchWheel: ${TorchWheel_PROBLEM}")
+
+if(TorchWheel_FOUND)
+  # Stays what it is when CMake runs again in another environment.
+  set(TorchWheel_ROOT "${TorchWheel_ROOT}" CACHE PATH
+    "The folder `torch` of a PyTorch wheel")
+endif()
 
 if(TorchWheel_FOUND AND NOT TARGET TorchWheel::cpu)
   function(_torch_target name file)

@@ -1,5 +1,37 @@
 // colonnade/colonnade.h
-// The whole public API. Each header below also works alone and compiles faster.
+// The whole public API. Each header below also works alone, and compiles
+// faster.
 #pragma once
 
+#include "colonnade/checkpoint/state_dict.h"
+#include "colonnade/comm/backend.h"
+#include "colonnade/comm/exchange.h"
+#include "colonnade/comm/group.h"
+#include "colonnade/comm/rank_context.h"
+#include "colonnade/comm/world.h"
+#include "colonnade/core/api.h"
+#include "colonnade/core/error.h"
+#include "colonnade/core/log.h"
 #include "colonnade/core/version.h"
+#include "colonnade/launch/launch.h"
+#include "colonnade/memory/caching_allocator.h"
+#include "colonnade/parallel_layers/average_gradients.h"
+#include "colonnade/parallel_layers/clip_grad_norm.h"
+#include "colonnade/parallel_layers/column_parallel_linear.h"
+#include "colonnade/parallel_layers/cross_entropy.h"
+#include "colonnade/parallel_layers/dropout.h"
+#include "colonnade/parallel_layers/from_dense.h"
+#include "colonnade/parallel_layers/functional.h"
+#include "colonnade/parallel_layers/init.h"
+#include "colonnade/parallel_layers/mappings.h"
+#include "colonnade/parallel_layers/parallel_embedding.h"
+#include "colonnade/parallel_layers/row_parallel_linear.h"
+#include "colonnade/parallel_layers/save_load.h"
+#include "colonnade/parallel_state/mesh.h"
+#include "colonnade/parallel_state/parallel_state.h"
+#include "colonnade/random/generators.h"
+#include "colonnade/random/rank_random.h"
+#include "colonnade/sharding/attributes.h"
+#include "colonnade/sharding/move_model_to_device.h"
+#include "colonnade/sharding/shard_spec.h"
+#include "colonnade/sharding/split_join.h"

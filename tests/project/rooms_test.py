@@ -67,19 +67,16 @@ def without_comments(text):
 
     def blank(match):
         token = match.group()
+        if token.startswith("#"):
+            return token.split("//")[0]
         if token.startswith("/"):
             return "\n" * token.count("\n")
         return token[0] + token[-1]
 
-    lines = []
-    for line in text.split("\n"):
-        if INCLUDE.match(line):
-            line = line.split("//")[0]
-        lines.append(line)
     return re.sub(
-        r'//[^\n]*|/\*.*?\*/|(?<!include )(?<!include)'
-        r'"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])\'',
-        blank, "\n".join(lines), flags=re.DOTALL)
+        r'#\s*include[^\n]*|//[^\n]*|/\*.*?\*/'
+        r'|"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])\'',
+        blank, text, flags=re.DOTALL)
 
 
 def room_of(path):

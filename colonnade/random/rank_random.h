@@ -1,9 +1,9 @@
 // colonnade/random/rank_random.h
 #pragma once
 
-#include <memory>
-
 #include "colonnade/core/api.h"
+
+#include <memory>
 
 namespace colonnade {
 

@@ -1,12 +1,15 @@
 // colonnade/parallel_state/mesh.h
 #pragma once
 
+#include "colonnade/core/api.h"
+
 #include <cstdint>
 #include <vector>
 
-#include "colonnade/core/api.h"
-
 namespace colonnade {
+
+/// The world ranks of every group of one kind.
+using RankLists = std::vector<std::vector<int64_t>>;
 
 /// How a world's ranks divide into tensor-parallel and data-parallel groups:
 /// arithmetic on integers only.
@@ -17,7 +20,7 @@ namespace colonnade {
 class COLONNADE_API Mesh {
  public:
   /// InvalidArgument where a size is below 1 or `tensor_model_parallel_size`
-  /// does not divide `world_size`.
+  /// does not divide `world_size`: with both, and how to start ranks.
   Mesh(int64_t world_size, int64_t tensor_model_parallel_size);
 
   int64_t world_size() const { return world_size_; }
@@ -28,8 +31,8 @@ class COLONNADE_API Mesh {
   int64_t data_parallel_rank(int64_t rank) const { return rank / tp_; }
 
   /// All groups of a kind; every rank is in exactly one.
-  std::vector<std::vector<int64_t>> tensor_model_parallel_groups() const;
-  std::vector<std::vector<int64_t>> data_parallel_groups() const;
+  RankLists tensor_model_parallel_groups() const;
+  RankLists data_parallel_groups() const;
 
  private:
   int64_t world_size_;

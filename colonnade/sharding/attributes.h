@@ -1,13 +1,13 @@
 // colonnade/sharding/attributes.h
 #pragma once
 
+#include "colonnade/core/api.h"
+#include "colonnade/sharding/shard_spec.h"
+
 #include <ATen/core/Tensor.h>
 
 #include <optional>
 #include <string>
-
-#include "colonnade/core/api.h"
-#include "colonnade/sharding/shard_spec.h"
 
 namespace colonnade {
 

@@ -1,6 +1,8 @@
 // colonnade/sharding/shard_spec.h
 #pragma once
 
+#include "colonnade/core/api.h"
+
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
@@ -8,8 +10,6 @@
 #include <string>
 #include <string_view>
 #include <vector>
-
-#include "colonnade/core/api.h"
 
 namespace colonnade {
 
@@ -29,10 +29,10 @@ struct IndexRange {
 /// shards (init, save, load, reshard, norm, export) is written against ranges:
 ///
 ///   an even split          one range
-///   a fused weight         one range a segment (gate and up; query, key, value)
-///   an uneven last shard   a shorter range, or none
-///   a shared head          a range that several ranks hold
-///   padding                local_size > the sum of the ranges
+///   a fused weight         one range a segment (gate and up; query, key,
+///   value) an uneven last shard   a shorter range, or none a shared head a
+///   range that several ranks hold padding                local_size > the sum
+///   of the ranges
 struct COLONNADE_API ShardSpec {
   int64_t dim = 0;
   int64_t whole_size = 0;
@@ -44,8 +44,9 @@ struct COLONNADE_API ShardSpec {
   static ShardSpec even(int64_t dim, int64_t whole_size, int64_t rank,
                         int64_t size);
 
-  /// ceil(whole_size / size) rows a rank; the last ranks hold fewer, or none,
-  /// and are padded to the same local size.
+  /// ceil(whole_size / size) indices a rank; the last ranks hold fewer, or
+  /// none, and are padded to the same local size. Equal to `even` where the
+  /// size divides.
   static ShardSpec padded(int64_t dim, int64_t whole_size, int64_t rank,
                           int64_t size);
 
@@ -58,17 +59,19 @@ struct COLONNADE_API ShardSpec {
   int64_t padding() const { return local_size - held_size(); }
 
   /// The shape of the whole, given that of a shard, and the other way round.
+  /// InvalidArgument where the shape given does not have the spec's size.
   std::vector<int64_t> whole_shape(at::IntArrayRef local_shape) const;
   std::vector<int64_t> local_shape(at::IntArrayRef whole_shape) const;
 
   /// InvalidArgument, with `subject` in front, unless the ranges are ascending
-  /// within the whole, fit local_size, and dim fits `local_shape`.
+  /// within the whole, not empty and without overlap, fit local_size, and
+  /// `local_shape` has local_size at dim.
   void validate(at::IntArrayRef local_shape, std::string_view subject) const;
 
   bool operator==(const ShardSpec&) const = default;
 };
 
-/// For people: "dim 0, [0, 4) [8, 12) of 16".
+/// For people: "dim 0, [0, 4) [8, 12) of 16, padded to 10".
 COLONNADE_API std::string to_string(const ShardSpec& spec);
 
 }  // namespace colonnade

@@ -1,16 +1,18 @@
 // colonnade/sharding/split_join.h
 #pragma once
 
-#include <ATen/core/Tensor.h>
-
-#include <span>
-
 #include "colonnade/comm/group.h"
 #include "colonnade/core/api.h"
 #include "colonnade/sharding/attributes.h"
 #include "colonnade/sharding/shard_spec.h"
 
+#include <ATen/core/Tensor.h>
+
+#include <span>
+
 namespace colonnade {
+
+// None of these is differentiable: results are detached.
 
 /// The shard of `whole` that `spec` describes: a copy, zero where padded.
 COLONNADE_API at::Tensor split(const at::Tensor& whole, const ShardSpec& spec);
@@ -23,10 +25,14 @@ COLONNADE_API at::Tensor join(std::span<const at::Tensor> shards,
 
 /// The whole of a sharded parameter, on every rank; a detached copy of a
 /// replicated one. Collective over the parameter's group.
+///
+/// Memory  beside the whole, one padded shard of every rank
+/// Wire    one all-gather
 COLONNADE_API at::Tensor gather_parameter(const at::Tensor& parameter);
 
-/// Fills `parameter` with this rank's part of `whole` (its logical shape).
-/// No communication. InvalidArgument shows both shapes where they differ.
+/// Fills `parameter` with this rank's part of `whole` (its logical shape), and
+/// padding with zeros; a replicated one with all of it. No communication.
+/// InvalidArgument shows both shapes where they differ.
 COLONNADE_API void split_parameter(at::Tensor& parameter,
                                    const at::Tensor& whole);
 

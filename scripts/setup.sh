@@ -62,7 +62,8 @@ install_torch() {
     echo "Installing torch into $folder: a download of 0.5 GB, once"
     rm -rf "$cache"/.part-*  # Left by an install that was killed.
     part=$(mktemp -d "$cache/.part-XXXXXX")
-    "$python" -m pip install --quiet --disable-pip-version-check --no-deps \
+    "$python" -m pip install --quiet --no-deps --disable-pip-version-check \
+      --root-user-action=ignore \
       --target "$part/new" -r requirements-torch.txt
     cp requirements-torch.txt "$part/new/"
     if [[ -e $folder ]]; then

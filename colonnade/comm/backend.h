@@ -1,13 +1,14 @@
 // colonnade/comm/backend.h
 #pragma once
 
+#include "colonnade/comm/world.h"
+#include "colonnade/core/api.h"
+
+#include <chrono>
 #include <span>
 #include <string>
 #include <string_view>
 #include <vector>
-
-#include "colonnade/comm/world.h"
-#include "colonnade/core/api.h"
 
 namespace colonnade {
 
@@ -18,9 +19,11 @@ struct Backend {
   bool built_in;             ///< Whether this build contains it.
   /// Why it cannot run here; empty when it can.
   std::string (*why_not)();
-  /// The worlds of `size` ranks that all live in this process, in rank order;
-  /// null where ranks of this backend are processes.
-  std::vector<WorldPtr> (*make_local_worlds)(int size);
+  /// The worlds of `size` ranks that all live in this process, in rank order,
+  /// whose groups start with `timeout`; null where ranks of this backend are
+  /// processes.
+  std::vector<WorldPtr> (*make_local_worlds)(int size,
+                                             std::chrono::milliseconds timeout);
 };
 
 /// All backends, usable or not.

@@ -1,13 +1,13 @@
 // colonnade/comm/exchange.h
 #pragma once
 
+#include "colonnade/comm/group.h"
+#include "colonnade/core/api.h"
+
 #include <cstdint>
 #include <string>
 #include <string_view>
 #include <vector>
-
-#include "colonnade/comm/group.h"
-#include "colonnade/core/api.h"
 
 namespace colonnade {
 

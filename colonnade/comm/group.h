@@ -1,6 +1,9 @@
 // colonnade/comm/group.h
 #pragma once
 
+#include "colonnade/comm/call.h"
+#include "colonnade/core/api.h"
+
 #include <ATen/core/Tensor.h>
 #include <ATen/core/ivalue.h>
 
@@ -9,12 +12,7 @@
 #include <string>
 #include <vector>
 
-#include "colonnade/core/api.h"
-
 namespace colonnade {
-
-/// How `all_reduce` and `reduce_scatter` combine the ranks' elements.
-enum class ReduceOp { kSum, kMax, kMin };
 
 /// An ordered set of ranks that exchange tensors.
 ///
@@ -25,8 +23,9 @@ enum class ReduceOp { kSum, kMax, kMin };
 /// are the mappings of parallel_layers/mappings.h.
 ///
 /// Errors  InvalidArgument, before any communication, where a tensor is not
-///         contiguous, not on this group's kind of device, of a dtype without
-///         sums (bool is copied, never reduced), or of the wrong shape.
+///         contiguous, not on this group's kind of device, of a dtype that
+///         cannot be reduced (bool is copied, never reduced), of the wrong
+///         shape, or shares memory with the other.
 ///         CommError on every rank, naming the rank at fault, where a peer
 ///         failed, left, called something else or was silent for timeout().
 ///         After a CommError the group's world is unusable.
@@ -82,6 +81,9 @@ class COLONNADE_API Group : public torch::CustomClassHolder {
   Group(std::string name, int rank, std::vector<int64_t> ranks,
         at::DeviceType device_type);
 
+  /// The call that the public method noted before it called its virtual.
+  const Call& call() const { return call_; }
+
  private:
   virtual void do_all_reduce(at::Tensor& x, ReduceOp op) = 0;
   virtual void do_all_gather(at::Tensor& out, const at::Tensor& x) = 0;
@@ -98,6 +100,7 @@ class COLONNADE_API Group : public torch::CustomClassHolder {
   std::vector<int64_t> ranks_;
   at::DeviceType device_type_;
   std::chrono::milliseconds timeout_;
+  Call call_;
 };
 
 using GroupPtr = c10::intrusive_ptr<Group>;

@@ -1,16 +1,16 @@
 // colonnade/comm/rank_context.h
 #pragma once
 
+#include "colonnade/comm/group.h"
+#include "colonnade/comm/world.h"
+#include "colonnade/core/api.h"
+
 #include <memory>
 #include <string>
 #include <string_view>
 #include <typeindex>
 #include <unordered_map>
 #include <vector>
-
-#include "colonnade/comm/group.h"
-#include "colonnade/comm/world.h"
-#include "colonnade/core/api.h"
 
 namespace colonnade {
 

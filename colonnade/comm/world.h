@@ -1,14 +1,14 @@
 // colonnade/comm/world.h
 #pragma once
 
+#include "colonnade/comm/group.h"
+#include "colonnade/core/api.h"
+
 #include <cstdint>
 #include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
-
-#include "colonnade/comm/group.h"
-#include "colonnade/core/api.h"
 
 namespace colonnade {
 
@@ -24,7 +24,7 @@ class COLONNADE_API World {
 
   /// Makes the group of `ranks` (world ranks, ascending). Every member calls
   /// this with the same name and ranks; a rank that is not a member does not
-  /// call. A name is taken once per world and set of ranks.
+  /// call. Made again, it is another group.
   virtual GroupPtr make_group(std::string name, std::vector<int64_t> ranks) = 0;
 
   /// This rank failed: every rank blocked in, or entering, a collective of this
@@ -33,6 +33,11 @@ class COLONNADE_API World {
 
   /// This rank is done: only a collective that waits for it throws.
   virtual void leave() noexcept = 0;
+
+ protected:
+  /// InvalidArgument unless `ranks` are what make_group takes.
+  void check_ranks(const std::string& name,
+                   const std::vector<int64_t>& ranks) const;
 };
 
 using WorldPtr = std::shared_ptr<World>;

@@ -1,0 +1,58 @@
+// colonnade/comm/backend.cpp
+#include "colonnade/comm/backend.h"
+
+#include "colonnade/comm/detail/self_backend.h"
+#include "colonnade/comm/detail/threads_backend.h"
+#include "colonnade/core/error.h"
+#include "colonnade/core/version.h"
+
+#include <algorithm>
+#include <array>
+
+namespace colonnade {
+namespace {
+
+std::string runs_here() {
+  return {};
+}
+
+std::string not_written_yet() {
+  return concat("Colonnade ", version(),
+                " has no ranks that are processes yet");
+}
+
+constexpr std::array kBackends = {
+    Backend{"self", "one rank, nothing to exchange", true, runs_here,
+            detail::make_self_world},
+    Backend{"threads", "ranks are threads of this process", true, runs_here,
+            detail::make_thread_worlds},
+    Backend{"shm", "processes of one host, over shared memory", false,
+            not_written_yet, nullptr},
+    Backend{"gloo", "processes, over TCP", false, not_written_yet, nullptr},
+    Backend{"nccl", "processes, one GPU each", false, not_written_yet, nullptr},
+    Backend{"mpi", "processes started by mpirun", false, not_written_yet,
+            nullptr},
+};
+
+}  // namespace
+
+std::span<const Backend> backends() {
+  return kBackends;
+}
+
+const Backend& find_backend(std::string_view name) {
+  const auto row =
+      std::find_if(kBackends.begin(), kBackends.end(),
+                   [&](const Backend& b) { return b.name == name; });
+  if (row == kBackends.end()) {
+    std::string names;
+    for (const Backend& backend : kBackends) {
+      names += concat(names.empty() ? "" : ", ", backend.name);
+    }
+    throw InvalidArgument(concat("backend: there is none called \"", name,
+                                 "\"; name one of ", names));
+  }
+  return *row;
+}
+
+}  // namespace colonnade

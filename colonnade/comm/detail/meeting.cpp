@@ -1,0 +1,176 @@
+// colonnade/comm/detail/meeting.cpp
+#include "colonnade/comm/detail/meeting.h"
+
+#include "colonnade/comm/detail/rank_list.h"
+#include "colonnade/comm/detail/shared_world.h"
+#include "colonnade/core/error.h"
+
+#include <algorithm>
+#include <optional>
+#include <sched.h>
+#include <utility>
+
+namespace colonnade::detail {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+void pause_core() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
+/// The part of a call on which the members of the meeting must agree.
+CallKey common_part(const Meeting& meeting, CallKey key) {
+  if (meeting.pair) {  // one sends, the other receives
+    key.collective = Collective::kSend;
+    key.peer = -1;
+  }
+  return key;
+}
+
+}  // namespace
+
+Meeting::Meeting(std::string what, std::vector<int64_t> world_ranks,
+                 bool is_pair)
+    : name(std::move(what)),
+      ranks(std::move(world_ranks)),
+      pair(is_pair),
+      arrival(size()),
+      parting(size()),
+      slots(2 * ranks.size()) {}
+
+Seat::Seat(SharedWorld& world, Meeting& meeting, int member)
+    : world_(world), meeting_(meeting), member_(member) {}
+
+Gate::State Seat::look_awake(const Gate& gate, uint64_t round) const {
+  Gate::State state = gate.state(round);
+  for (int i = 0; state == Gate::State::kWaiting && i < world_.patience.spins;
+       ++i) {
+    pause_core();
+    state = gate.state(round);
+  }
+  for (int i = 0; state == Gate::State::kWaiting && i < world_.patience.yields;
+       ++i) {
+    sched_yield();
+    state = gate.state(round);
+  }
+  return state;
+}
+
+Gate::State Seat::wait_asleep(const Call& call,
+                              std::chrono::milliseconds timeout) {
+  const int rank = static_cast<int>(meeting_.ranks[member_]);
+  const auto start = Clock::now();
+  world_.block(rank, meeting_, round_, call);
+  Gate::State state = meeting_.arrival.state(round_);
+  while (state == Gate::State::kWaiting) {
+    std::chrono::nanoseconds left = std::chrono::seconds(10);
+    if (timeout.count() >= 0) {
+      left = std::min<std::chrono::nanoseconds>(
+          left, timeout - (Clock::now() - start));
+    }
+    if (left.count() > 0) {
+      meeting_.arrival.sleep(round_, left);
+    } else {
+      // Shuts the gate, which settles whether the last one came in time.
+      world_.fail(concat("rank ", rank, " waited ", timeout.count(), " ms in ",
+                         to_string(call), ", call ", round_ + 1, " of ",
+                         meeting_.name, ", for ",
+                         world_.absent(meeting_, round_)));
+    }
+    state = meeting_.arrival.state(round_);
+  }
+  world_.unblock(rank);
+  return state;
+}
+
+void Seat::meet(const Call& call, const void* in, void* out,
+                std::chrono::milliseconds timeout) {
+  Slot& slot = mine();
+  slot.key = call.key;
+  slot.sizes = call.sizes;
+  slot.in = static_cast<const std::byte*>(in);
+  slot.out = static_cast<std::byte*>(out);
+  meeting_.arrival.arrive();
+  Gate::State state = look_awake(meeting_.arrival, round_);
+  if (state == Gate::State::kWaiting) {
+    state = wait_asleep(call, timeout);
+  }
+  if (state == Gate::State::kShut) {
+    world_.throw_reason(meeting_, static_cast<int>(meeting_.ranks[member_]),
+                        call);
+  }
+  compare();
+  ++round_;
+}
+
+void Seat::compare() const {
+  const CallKey key = common_part(meeting_, meeting_.slot(0, round_).key);
+  bool agree = true;
+  for (int i = 1; i < size(); ++i) {
+    agree &= common_part(meeting_, meeting_.slot(i, round_).key) == key;
+  }
+  if (!agree) [[unlikely]] {
+    const std::string reason = disagreement(meeting_, round_);
+    world_.fail(reason);
+    throw CommError(reason);
+  }
+}
+
+void Seat::part() {
+  meeting_.parting.arrive();
+  while (look_awake(meeting_.parting, partings_) == Gate::State::kWaiting) {
+    meeting_.parting.sleep(partings_, std::chrono::seconds(10));
+  }
+  ++partings_;
+}
+
+std::string disagreement(const Meeting& meeting, uint64_t round) {
+  struct Side {
+    CallKey key;
+    std::string text;
+    std::vector<int64_t> ranks;
+  };
+  std::vector<Side> sides;
+  for (int i = 0; i < meeting.size(); ++i) {
+    const Slot& slot = meeting.slot(i, round);
+    const CallKey key = common_part(meeting, slot.key);
+    auto side = std::find_if(sides.begin(), sides.end(),
+                             [&](const Side& s) { return s.key == key; });
+    if (side == sides.end()) {
+      side = sides.insert(side, {key, to_string(slot.call()), {}});
+    }
+    side->ranks.push_back(meeting.ranks[static_cast<size_t>(i)]);
+  }
+  std::stable_sort(sides.begin(), sides.end(),
+                   [](const Side& a, const Side& b) {
+                     return a.ranks.size() < b.ranks.size();
+                   });
+  std::string calls;
+  for (size_t i = 0; i < sides.size(); ++i) {
+    calls += concat(i == 0                 ? ""
+                    : i + 1 < sides.size() ? ", "
+                                           : " but ",
+                    rank_list(sides[i].ranks), " called ", sides[i].text);
+  }
+  const bool majority =
+      2 * sides.back().ranks.size() > static_cast<size_t>(meeting.size());
+  std::vector<int64_t> at_fault;
+  for (const Side& side : sides) {
+    if (!majority || &side != &sides.back()) {
+      at_fault.insert(at_fault.end(), side.ranks.begin(), side.ranks.end());
+    }
+  }
+  std::sort(at_fault.begin(), at_fault.end());
+  return concat(rank_list(at_fault),
+                majority ? " made another call than the rest"
+                         : " did not make the same call",
+                " in call ", round + 1, " of ", meeting.name, ": ", calls,
+                "; all ranks must make the same calls in the same order");
+}
+
+}  // namespace colonnade::detail

@@ -1,0 +1,103 @@
+// colonnade/comm/detail/meeting.h
+#pragma once
+
+#include "colonnade/comm/call.h"
+#include "colonnade/comm/detail/gate.h"
+
+#include <array>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace colonnade::detail {
+
+class SharedWorld;
+
+/// How long a thread waits awake before it sleeps.
+struct Patience {
+  int spins;   ///< Looks with a pause between them.
+  int yields;  ///< Looks with the core offered to others between them.
+};
+
+/// What one rank lays open for the others in one call.
+struct alignas(64) Slot {
+  /// Up to here a tensor is copied into its slot, not lent to the others.
+  static constexpr size_t kPayloadBytes = 4096;
+
+  CallKey key;
+  const std::byte* in = nullptr;
+  std::byte* out = nullptr;
+  // The first bytes share the key's cache line: a small call costs one.
+  alignas(8) std::byte payload[kPayloadBytes];
+  std::array<int64_t, Call::kMaxDims> sizes{};
+
+  Call call() const { return {key, sizes}; }
+};
+
+/// The state in which some threads meet: a gate to come in, another to go, and
+/// two slots for each, used in turn. A slot is written again two rounds later:
+/// by then everyone has arrived in the round between, so has read it.
+struct Meeting {
+  Meeting(std::string what, std::vector<int64_t> world_ranks, bool is_pair);
+
+  int size() const { return static_cast<int>(ranks.size()); }
+  Slot& slot(int member, uint64_t round) {
+    return slots[2 * static_cast<size_t>(member) + round % 2];
+  }
+  const Slot& slot(int member, uint64_t round) const {
+    return slots[2 * static_cast<size_t>(member) + round % 2];
+  }
+
+  std::string name;            ///< As in 'group "tp"', for errors.
+  std::vector<int64_t> ranks;  ///< World ranks; of a pair sender, receiver.
+  bool pair;
+  Gate arrival;
+  Gate parting;
+  std::vector<Slot> slots;
+};
+
+/// One member's place in a meeting. Used by that member's thread only.
+class Seat {
+ public:
+  Seat(SharedWorld& world, Meeting& meeting, int member);
+
+  /// Where a small tensor goes before `meet`.
+  std::byte* payload() { return mine().payload; }
+
+  /// Lays `call` and the pointers open, waits for all members, and compares
+  /// their calls. After it, `slot` is what each of them brought; what is not in
+  /// a slot may be used until `part`.
+  ///
+  /// Errors  CommError on every member or on none.
+  void meet(const Call& call, const void* in, void* out,
+            std::chrono::milliseconds timeout);
+  const Slot& slot(int member) const {
+    return meeting_.slot(member, round_ - 1);
+  }
+  /// Returns when every member is done with the others' memory. All members
+  /// call it or none. Cannot fail, since every member of an open round comes.
+  void part();
+
+  int size() const { return meeting_.size(); }
+
+ private:
+  Slot& mine() { return meeting_.slot(member_, round_); }
+  Gate::State look_awake(const Gate& gate, uint64_t round) const;
+  Gate::State wait_asleep(const Call& call, std::chrono::milliseconds timeout);
+  void compare() const;
+
+  SharedWorld& world_;
+  Meeting& meeting_;
+  int member_;
+  uint64_t round_ = 0;
+  uint64_t partings_ = 0;
+};
+
+/// Why the calls of `round` do not go together, naming the ranks at fault:
+/// those whose call most others did not make, or all where no call has a
+/// majority. Empty where they do.
+std::string disagreement(const Meeting& meeting, uint64_t round);
+
+}  // namespace colonnade::detail

@@ -1,0 +1,328 @@
+// colonnade/comm/detail/reduce_kernels.cpp
+#include "colonnade/comm/detail/reduce_kernels.h"
+
+#include "colonnade/core/error.h"
+
+#include <c10/util/BFloat16.h>
+#include <c10/util/Half.h>
+
+#include <algorithm>
+#include <bit>
+#include <cstring>
+#include <type_traits>
+#include <utility>
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+// Each kernel is compiled for the baseline and for AVX2, from one template: a
+// function with a target takes in the always-inline templates that it calls.
+// 512-bit vectors gain nothing here, since memory is the limit.
+#define COLONNADE_INLINE [[gnu::always_inline]] inline
+#define COLONNADE_AVX2 [[gnu::target("avx2,fma,f16c")]]
+
+#if defined(__clang__)
+#define COLONNADE_VECTOR_LOOP _Pragma("clang loop vectorize(assume_safety)")
+#else
+#define COLONNADE_VECTOR_LOOP _Pragma("GCC ivdep")
+#endif
+
+namespace colonnade::detail {
+namespace {
+
+/// Elements combined at a time: the accumulators stay in the first cache.
+constexpr int64_t kBlock = 1024;
+
+/// In what type elements are combined.
+template <typename T>
+struct Wide {
+  using type = T;
+};
+template <>
+struct Wide<c10::BFloat16> {
+  using type = float;
+};
+template <>
+struct Wide<c10::Half> {
+  using type = float;
+};
+
+template <typename T>
+COLONNADE_INLINE typename Wide<T>::type widen(T x) {
+  if constexpr (std::is_same_v<T, c10::BFloat16>) {
+    return std::bit_cast<float>(static_cast<uint32_t>(x.x) << 16);
+  } else {
+    return x;
+  }
+}
+
+template <typename T>
+COLONNADE_INLINE T narrow(typename Wide<T>::type x) {
+  if constexpr (std::is_same_v<T, c10::BFloat16>) {
+    const auto bits = std::bit_cast<uint32_t>(x);
+    const uint32_t rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
+    const bool is_nan = (bits & 0x7fffffff) > 0x7f800000;
+    return T(static_cast<uint16_t>(is_nan ? 0x7fc0 : rounded), T::from_bits());
+  } else {
+    return x;
+  }
+}
+
+struct Sum {
+  template <typename T>
+  COLONNADE_INLINE static T apply(T a, T b) {
+    if constexpr (std::is_integral_v<T>) {
+      using U = std::make_unsigned_t<T>;
+      return static_cast<T>(
+          static_cast<U>(static_cast<U>(a) + static_cast<U>(b)));
+    } else {
+      return a + b;
+    }
+  }
+};
+
+struct Max {
+  template <typename T>
+  COLONNADE_INLINE static T apply(T a, T b) {
+    return a > b || a != a ? a : b;
+  }
+};
+
+struct Min {
+  template <typename T>
+  COLONNADE_INLINE static T apply(T a, T b) {
+    return a < b || a != a ? a : b;
+  }
+};
+
+template <typename T>
+COLONNADE_INLINE void load(typename Wide<T>::type* wide, const T* in,
+                           int64_t n) {
+  COLONNADE_VECTOR_LOOP
+  for (int64_t i = 0; i < n; ++i) {
+    wide[i] = widen(in[i]);
+  }
+}
+
+template <typename Op, typename T>
+COLONNADE_INLINE void accumulate(typename Wide<T>::type* wide, const T* in,
+                                 int64_t n) {
+  COLONNADE_VECTOR_LOOP
+  for (int64_t i = 0; i < n; ++i) {
+    wide[i] = Op::apply(wide[i], widen(in[i]));
+  }
+}
+
+template <typename T>
+COLONNADE_INLINE void store(T* out, const typename Wide<T>::type* wide,
+                            int64_t n) {
+  COLONNADE_VECTOR_LOOP
+  for (int64_t i = 0; i < n; ++i) {
+    out[i] = narrow<T>(wide[i]);
+  }
+}
+
+template <typename Op, typename T>
+COLONNADE_INLINE void combine_blocks(std::span<std::byte* const> outs,
+                                     std::span<const std::byte* const> ins,
+                                     int64_t begin, int64_t end) {
+  typename Wide<T>::type wide[kBlock];
+  for (int64_t i = begin; i < end; i += kBlock) {
+    const int64_t n = std::min(kBlock, end - i);
+    load(wide, reinterpret_cast<const T*>(ins[0]) + i, n);
+    for (size_t j = 1; j < ins.size(); ++j) {
+      accumulate<Op>(wide, reinterpret_cast<const T*>(ins[j]) + i, n);
+    }
+    for (std::byte* const out : outs) {
+      store(reinterpret_cast<T*>(out) + i, wide, n);
+    }
+  }
+}
+
+/// Two ranks, the common case, without a block between load and store.
+template <typename Op, typename T>
+COLONNADE_INLINE void combine_two(std::span<std::byte* const> outs,
+                                  std::span<const std::byte* const> ins,
+                                  int64_t begin, int64_t end) {
+  const T* const a = reinterpret_cast<const T*>(ins[0]);
+  const T* const b = reinterpret_cast<const T*>(ins[1]);
+  T* const x = reinterpret_cast<T*>(outs[0]);
+  T* const y = reinterpret_cast<T*>(outs[outs.size() - 1]);
+  if (x == y) {
+    COLONNADE_VECTOR_LOOP
+    for (int64_t i = begin; i < end; ++i) {
+      x[i] = narrow<T>(Op::apply(widen(a[i]), widen(b[i])));
+    }
+  } else {
+    COLONNADE_VECTOR_LOOP
+    for (int64_t i = begin; i < end; ++i) {
+      const T sum = narrow<T>(Op::apply(widen(a[i]), widen(b[i])));
+      x[i] = sum;
+      y[i] = sum;
+    }
+  }
+}
+
+template <typename Op, typename T>
+COLONNADE_INLINE void combine(std::span<std::byte* const> outs,
+                              std::span<const std::byte* const> ins,
+                              int64_t begin, int64_t end) {
+  if (ins.size() == 2 && outs.size() <= 2) {
+    combine_two<Op, T>(outs, ins, begin, end);
+  } else {
+    combine_blocks<Op, T>(outs, ins, begin, end);
+  }
+}
+
+template <typename Op, typename T>
+void combine_baseline(std::span<std::byte* const> outs,
+                      std::span<const std::byte* const> ins, int64_t begin,
+                      int64_t end) {
+  combine<Op, T>(outs, ins, begin, end);
+}
+
+#if defined(__x86_64__)
+
+template <typename Op, typename T>
+COLONNADE_AVX2 void combine_avx2(std::span<std::byte* const> outs,
+                                 std::span<const std::byte* const> ins,
+                                 int64_t begin, int64_t end) {
+  combine<Op, T>(outs, ins, begin, end);
+}
+
+COLONNADE_AVX2 void load_half(float* wide, const c10::Half* in, int64_t n) {
+  int64_t i = 0;
+  for (; i + 8 <= n; i += 8) {
+    const __m128i x = _mm_loadu_si128(reinterpret_cast<const __m128i*>(in + i));
+    _mm256_storeu_ps(wide + i, _mm256_cvtph_ps(x));
+  }
+  for (; i < n; ++i) {
+    wide[i] = _cvtsh_ss(in[i].x);
+  }
+}
+
+COLONNADE_AVX2 void store_half(c10::Half* out, const float* wide, int64_t n) {
+  int64_t i = 0;
+  for (; i + 8 <= n; i += 8) {
+    const __m256 x = _mm256_loadu_ps(wide + i);
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(out + i),
+                     _mm256_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT));
+  }
+  for (; i < n; ++i) {
+    out[i].x = _cvtss_sh(wide[i], _MM_FROUND_TO_NEAREST_INT);
+  }
+}
+
+/// The compiler does not vectorize conversions of float16 by itself.
+template <typename Op>
+COLONNADE_AVX2 void combine_half(std::span<std::byte* const> outs,
+                                 std::span<const std::byte* const> ins,
+                                 int64_t begin, int64_t end) {
+  float wide[kBlock];
+  float next[kBlock];
+  for (int64_t i = begin; i < end; i += kBlock) {
+    const int64_t n = std::min(kBlock, end - i);
+    load_half(wide, reinterpret_cast<const c10::Half*>(ins[0]) + i, n);
+    for (size_t j = 1; j < ins.size(); ++j) {
+      load_half(next, reinterpret_cast<const c10::Half*>(ins[j]) + i, n);
+      accumulate<Op>(wide, next, n);
+    }
+    store_half(reinterpret_cast<c10::Half*>(outs[0]) + i, wide, n);
+    for (size_t j = 1; j < outs.size(); ++j) {
+      std::memcpy(reinterpret_cast<c10::Half*>(outs[j]) + i,
+                  reinterpret_cast<const c10::Half*>(outs[0]) + i,
+                  static_cast<size_t>(n) * sizeof(c10::Half));
+    }
+  }
+}
+
+bool has_avx2() {
+  static const bool has = __builtin_cpu_supports("avx2") &&
+                          __builtin_cpu_supports("fma") &&
+                          __builtin_cpu_supports("f16c");
+  return has;
+}
+
+#endif
+
+template <typename Op, typename T>
+void run(std::span<std::byte* const> outs,
+         std::span<const std::byte* const> ins, int64_t begin, int64_t end) {
+#if defined(__x86_64__)
+  if (has_avx2()) {
+    if constexpr (std::is_same_v<T, c10::Half>) {
+      return combine_half<Op>(outs, ins, begin, end);
+    } else {
+      return combine_avx2<Op, T>(outs, ins, begin, end);
+    }
+  }
+#endif
+  combine_baseline<Op, T>(outs, ins, begin, end);
+}
+
+template <typename T, typename... Rest>
+void run(ReduceOp op, Rest&&... rest) {
+  switch (op) {
+    case ReduceOp::kSum:
+      return run<Sum, T>(std::forward<Rest>(rest)...);
+    case ReduceOp::kMax:
+      return run<Max, T>(std::forward<Rest>(rest)...);
+    case ReduceOp::kMin:
+      return run<Min, T>(std::forward<Rest>(rest)...);
+  }
+}
+
+}  // namespace
+
+bool is_reducible(at::ScalarType dtype, ReduceOp op) {
+  switch (dtype) {
+    case at::kFloat:
+    case at::kDouble:
+    case at::kHalf:
+    case at::kBFloat16:
+    case at::kByte:
+    case at::kChar:
+    case at::kShort:
+    case at::kInt:
+    case at::kLong:
+      return true;
+    case at::kComplexFloat:
+    case at::kComplexDouble:
+      return op == ReduceOp::kSum;
+    default:
+      return false;
+  }
+}
+
+void reduce(at::ScalarType dtype, ReduceOp op, std::span<std::byte* const> outs,
+            std::span<const std::byte* const> ins, int64_t begin, int64_t end) {
+  switch (dtype) {
+    case at::kFloat:
+      return run<float>(op, outs, ins, begin, end);
+    case at::kDouble:
+      return run<double>(op, outs, ins, begin, end);
+    case at::kHalf:
+      return run<c10::Half>(op, outs, ins, begin, end);
+    case at::kBFloat16:
+      return run<c10::BFloat16>(op, outs, ins, begin, end);
+    case at::kByte:
+      return run<uint8_t>(op, outs, ins, begin, end);
+    case at::kChar:
+      return run<int8_t>(op, outs, ins, begin, end);
+    case at::kShort:
+      return run<int16_t>(op, outs, ins, begin, end);
+    case at::kInt:
+      return run<int32_t>(op, outs, ins, begin, end);
+    case at::kLong:
+      return run<int64_t>(op, outs, ins, begin, end);
+    case at::kComplexFloat:  // sums of the parts
+      return run<float>(op, outs, ins, 2 * begin, 2 * end);
+    case at::kComplexDouble:
+      return run<double>(op, outs, ins, 2 * begin, 2 * end);
+    default:
+      throw InvalidArgument("reduce: no kernel for this dtype");
+  }
+}
+
+}  // namespace colonnade::detail

@@ -1,0 +1,211 @@
+// colonnade/comm/detail/shared_world.cpp
+#include "colonnade/comm/detail/shared_world.h"
+
+#include "colonnade/comm/detail/rank_list.h"
+#include "colonnade/core/detail/cores.h"
+#include "colonnade/core/error.h"
+
+#include <algorithm>
+#include <iterator>
+#include <utility>
+
+namespace colonnade::detail {
+namespace {
+
+/// Threads that all have a core look for some 50 us before they yield; others
+/// yield at once, since the peer may need this core to arrive.
+Patience patience_for(int size) {
+  return size <= usable_cores() ? Patience{.spins = 2000, .yields = 100}
+                                : Patience{.spins = 0, .yields = 50};
+}
+
+}  // namespace
+
+SharedWorld::SharedWorld(int world_size,
+                         std::chrono::milliseconds default_timeout)
+    : size(world_size),
+      timeout(default_timeout),
+      patience(patience_for(world_size)),
+      left_(static_cast<size_t>(world_size)),
+      waiting_(static_cast<size_t>(world_size)) {}
+
+std::shared_ptr<SharedGroup> SharedWorld::join(
+    int rank, const std::string& name, const std::vector<int64_t>& ranks) {
+  std::lock_guard lock(mutex_);
+  if (failed_) {
+    throw CommError(reason_);
+  }
+  Entry& entry = entries_[{name, ranks}];
+  entry.joins.resize(static_cast<size_t>(size));
+  const size_t turn = entry.joins[static_cast<size_t>(rank)]++;
+  if (turn == entry.groups.size()) {
+    auto group = std::make_shared<SharedGroup>();
+    group->name = concat("group \"", name, "\"");
+    group->all = std::make_unique<Meeting>(group->name, ranks, false);
+    shut_if_dead(*group->all);
+    std::erase_if(groups_, [](const auto& other) { return other.expired(); });
+    groups_.push_back(group);
+    entry.groups.push_back(std::move(group));
+  }
+  std::shared_ptr<SharedGroup> group = entry.groups[turn];
+  if (std::all_of(ranks.begin(), ranks.end(), [&](int64_t member) {
+        return entry.joins[static_cast<size_t>(member)] > turn;
+      })) {
+    entry.groups[turn] = nullptr;  // the members keep it
+  }
+  return group;
+}
+
+Meeting& SharedWorld::pair(SharedGroup& group, int src, int dst) {
+  std::lock_guard lock(mutex_);
+  std::unique_ptr<Meeting>& meeting = group.pairs[{src, dst}];
+  if (meeting == nullptr) {
+    const std::vector<int64_t>& ranks = group.all->ranks;
+    meeting = std::make_unique<Meeting>(
+        group.name,
+        std::vector<int64_t>{ranks[static_cast<size_t>(src)],
+                             ranks[static_cast<size_t>(dst)]},
+        true);
+    shut_if_dead(*meeting);
+  }
+  return *meeting;
+}
+
+void SharedWorld::shut_if_dead(Meeting& meeting) noexcept {
+  if (failed_ || std::any_of(meeting.ranks.begin(), meeting.ranks.end(),
+                             [&](int64_t rank) {
+                               return left_[static_cast<size_t>(rank)];
+                             })) {
+    meeting.arrival.shut();
+  }
+}
+
+void SharedWorld::shut_dead() noexcept {
+  for (const std::weak_ptr<SharedGroup>& weak : groups_) {
+    if (const std::shared_ptr<SharedGroup> group = weak.lock()) {
+      shut_if_dead(*group->all);
+      for (auto& [ranks, meeting] : group->pairs) {
+        shut_if_dead(*meeting);
+      }
+    }
+  }
+}
+
+void SharedWorld::fail(std::string_view reason) noexcept {
+  std::lock_guard lock(mutex_);
+  fail_locked(reason);
+}
+
+void SharedWorld::fail_locked(std::string_view reason) noexcept {
+  if (failed_) {
+    return;
+  }
+  failed_ = true;
+  try {
+    reason_ = reason;
+  } catch (...) {  // no memory for the reason: the failure stands without it
+  }
+  shut_dead();
+}
+
+void SharedWorld::leave(int rank) noexcept {
+  std::lock_guard lock(mutex_);
+  left_[static_cast<size_t>(rank)] = true;
+  shut_dead();
+}
+
+void SharedWorld::throw_reason(const Meeting& meeting, int rank,
+                               const Call& call) {
+  std::lock_guard lock(mutex_);
+  if (!failed_) {
+    std::vector<int64_t> gone;
+    std::copy_if(
+        meeting.ranks.begin(), meeting.ranks.end(), std::back_inserter(gone),
+        [&](int64_t member) { return left_[static_cast<size_t>(member)]; });
+    fail_locked(concat(rank_list(gone), gone.size() == 1 ? " has" : " have",
+                       " returned, but rank ", rank, " waits for ",
+                       gone.size() == 1 ? "it" : "them", " in ",
+                       to_string(call), " of ", meeting.name,
+                       "; all ranks must make the same calls"));
+  }
+  throw CommError(reason_);
+}
+
+void SharedWorld::block(int rank, const Meeting& meeting, uint64_t round,
+                        const Call& call) {
+  std::lock_guard lock(mutex_);
+  waiting_[static_cast<size_t>(rank)] = {&meeting, round, call};
+  const std::string reason = circle();
+  if (!reason.empty()) {
+    fail_locked(reason);
+  }
+}
+
+void SharedWorld::unblock(int rank) noexcept {
+  std::lock_guard lock(mutex_);
+  waiting_[static_cast<size_t>(rank)].meeting = nullptr;
+}
+
+std::string SharedWorld::circle() const {
+  // Whoever waits for nobody in the set will be freed: what is left when all
+  // such have been taken out waits for itself, for ever.
+  std::vector<bool> stuck(waiting_.size());
+  for (size_t i = 0; i < stuck.size(); ++i) {
+    const Waiting& waiting = waiting_[i];
+    stuck[i] =
+        waiting.meeting != nullptr &&
+        waiting.meeting->arrival.state(waiting.round) == Gate::State::kWaiting;
+  }
+  for (bool changed = true; changed;) {
+    changed = false;
+    for (size_t i = 0; i < stuck.size(); ++i) {
+      if (!stuck[i]) {
+        continue;
+      }
+      const Meeting* meeting = waiting_[i].meeting;
+      if (std::none_of(meeting->ranks.begin(), meeting->ranks.end(),
+                       [&](int64_t member) {
+                         const auto m = static_cast<size_t>(member);
+                         return stuck[m] && waiting_[m].meeting != meeting;
+                       })) {
+        stuck[i] = false;
+        changed = true;
+      }
+    }
+  }
+  std::string text;
+  for (size_t i = 0; i < stuck.size(); ++i) {
+    if (stuck[i]) {
+      text += concat(text.empty() ? "" : "; ", where(static_cast<int>(i)));
+    }
+  }
+  return text.empty()
+             ? text
+             : concat("ranks wait for each other: ", text,
+                      "; all ranks must make the same calls in the same order");
+}
+
+std::string SharedWorld::where(int rank) const {
+  const Waiting& waiting = waiting_[static_cast<size_t>(rank)];
+  return concat("rank ", rank, " waits in ", to_string(waiting.call), ", call ",
+                waiting.round + 1, " of ", waiting.meeting->name);
+}
+
+std::string SharedWorld::absent(const Meeting& meeting, uint64_t round) const {
+  std::lock_guard lock(mutex_);
+  std::vector<int64_t> missing;
+  std::string elsewhere;
+  for (const int64_t member : meeting.ranks) {
+    const Waiting& waiting = waiting_[static_cast<size_t>(member)];
+    if (waiting.meeting == &meeting && waiting.round == round) {
+      continue;
+    }
+    missing.push_back(member);
+    if (waiting.meeting != nullptr) {
+      elsewhere += "; " + where(static_cast<int>(member));
+    }
+  }
+  return concat(rank_list(missing), ", which did not come", elsewhere);
+}
+
+}  // namespace colonnade::detail

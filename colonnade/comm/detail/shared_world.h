@@ -1,0 +1,88 @@
+// colonnade/comm/detail/shared_world.h
+#pragma once
+
+#include "colonnade/comm/call.h"
+#include "colonnade/comm/detail/meeting.h"
+
+#include <chrono>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace colonnade::detail {
+
+/// What a group's threads share: the meeting of all, and one meeting for each
+/// pair of ranks that send to each other, made at first use.
+struct SharedGroup {
+  std::string name;
+  std::unique_ptr<Meeting> all;
+  /// By sender and receiver, ranks in the group.
+  std::map<std::pair<int, int>, std::unique_ptr<Meeting>> pairs;
+};
+
+/// What the ranks of a world of threads share: who failed, who left, who waits
+/// where, and the groups. Everything but `patience` and `timeout` is behind one
+/// mutex, which no call takes unless it must sleep or fail.
+class SharedWorld {
+ public:
+  SharedWorld(int size, std::chrono::milliseconds default_timeout);
+
+  const int size;
+  const std::chrono::milliseconds timeout;  ///< What groups start with.
+  const Patience patience;
+
+  /// The group that `rank`'s call of make_group is a part of.
+  std::shared_ptr<SharedGroup> join(int rank, const std::string& name,
+                                    const std::vector<int64_t>& ranks);
+  /// The meeting for sends of `src` to `dst`, ranks in the group.
+  Meeting& pair(SharedGroup& group, int src, int dst);
+
+  /// Records why the world failed, unless it has failed before, and turns away
+  /// everyone who waits.
+  void fail(std::string_view reason) noexcept;
+  /// Rank `rank` comes to no meeting any more.
+  void leave(int rank) noexcept;
+  /// Throws the first reason. Where there is none, the meeting was shut because
+  /// a member left, and `call` of `rank`, which cannot happen, is the reason.
+  [[noreturn]] void throw_reason(const Meeting& meeting, int rank,
+                                 const Call& call);
+
+  /// Notes that `rank` waits, and fails the world where it waits in a circle.
+  void block(int rank, const Meeting& meeting, uint64_t round,
+             const Call& call);
+  void unblock(int rank) noexcept;
+  /// Who did not come to `round`, and what each of them waits for instead.
+  std::string absent(const Meeting& meeting, uint64_t round) const;
+
+ private:
+  struct Waiting {
+    const Meeting* meeting = nullptr;  ///< Null: not waiting.
+    uint64_t round = 0;
+    Call call;
+  };
+  struct Entry {
+    std::vector<size_t> joins;  ///< By world rank: how often it made it.
+    std::vector<std::shared_ptr<SharedGroup>> groups;  ///< Null once all came.
+  };
+
+  void fail_locked(std::string_view reason) noexcept;
+  void shut_if_dead(Meeting& meeting) noexcept;
+  void shut_dead() noexcept;
+  std::string circle() const;
+  std::string where(int rank) const;
+
+  mutable std::mutex mutex_;
+  std::string reason_;
+  bool failed_ = false;
+  std::vector<bool> left_;
+  std::vector<Waiting> waiting_;
+  std::map<std::pair<std::string, std::vector<int64_t>>, Entry> entries_;
+  std::vector<std::weak_ptr<SharedGroup>> groups_;
+};
+
+}  // namespace colonnade::detail

@@ -1,0 +1,208 @@
+// colonnade/comm/group.cpp
+#include "colonnade/comm/group.h"
+
+#include "colonnade/comm/detail/reduce_kernels.h"
+#include "colonnade/core/error.h"
+
+#include <ATen/core/Tensor.h>
+
+#include <cstddef>
+#include <utility>
+
+namespace colonnade {
+namespace {
+
+/// A call under check. `text()` names it in errors, and costs nothing before.
+class Check {
+ public:
+  Check(const Group& group, const char* method)
+      : group_(group), method_(method) {}
+
+  template <typename... Parts>
+  void that(bool ok, const Parts&... parts) const {
+    check_arg(ok, method_, " of group \"", group_.name(), "\" (rank ",
+              group_.ranks()[static_cast<size_t>(group_.rank())],
+              "): ", parts...);
+  }
+
+  void tensor(const char* name, const at::Tensor& x,
+              at::DeviceType device_type) const {
+    that(x.defined(), name, " is undefined; give a tensor");
+    that(x.layout() == at::kStrided, name, " is ", x.layout(),
+         "; only dense tensors are exchanged");
+    that(x.device().type() == device_type, name, " is on ", x.device(),
+         ", and the group exchanges tensors on ",
+         c10::DeviceTypeName(device_type, /*lower_case=*/true),
+         "; move it there");
+    that(x.is_contiguous(), name, " of shape ", x.sizes(),
+         " is not contiguous (strides ", x.strides(),
+         "); call contiguous() first");
+    that(!x.is_conj() && !x.is_neg(), name,
+         " is a lazily conjugated or negated view; call resolve_conj() and "
+         "resolve_neg() first");
+  }
+
+  void same_dtype(const at::Tensor& out, const at::Tensor& x) const {
+    that(out.scalar_type() == x.scalar_type(), "out is ",
+         c10::getDtypeNames(out.scalar_type()).first, " and x ",
+         c10::getDtypeNames(x.scalar_type()).first,
+         "; they must have one dtype");
+  }
+
+  void reducible(const at::Tensor& x, ReduceOp op) const {
+    that(detail::is_reducible(x.scalar_type(), op), "no ",
+         op == ReduceOp::kSum ? "sum" : "max or min", " of ",
+         c10::getDtypeNames(x.scalar_type()).first,
+         " tensors; convert x to a type that has it");
+  }
+
+  void numel(const at::Tensor& out, int64_t want, const at::Tensor& x) const {
+    that(out.numel() == want, "out of shape ", out.sizes(), " has ",
+         out.numel(), " elements, and x of shape ", x.sizes(), " on ",
+         group_.size(), " ranks makes ", want);
+  }
+
+  void divides(const at::Tensor& x) const {
+    that(x.numel() % group_.size() == 0, "the ", x.numel(),
+         " elements of x of shape ", x.sizes(), " do not divide over ",
+         group_.size(), " ranks; pad x");
+  }
+
+  /// `part` may be the part of this rank in `whole`, or else lie apart.
+  void apart(const at::Tensor& whole, const at::Tensor& part,
+             bool own_part) const {
+    const auto* const w = static_cast<const std::byte*>(whole.const_data_ptr());
+    const auto* const p = static_cast<const std::byte*>(part.const_data_ptr());
+    const bool overlap = p < w + whole.nbytes() && w < p + part.nbytes();
+    that(!overlap || (own_part && p == w + static_cast<size_t>(group_.rank()) *
+                                               part.nbytes()),
+         "x and out share memory; give out memory of its own",
+         own_part ? ", or this rank's part of the whole" : "");
+  }
+
+  void peer(const char* name, int rank) const {
+    that(rank >= 0 && rank < group_.size(), name, " is ", rank,
+         ", outside of the group's ranks [0, ", group_.size(), ")");
+  }
+
+  void other(const char* name, int rank) const {
+    peer(name, rank);
+    that(rank != group_.rank(), name, " is ", rank,
+         ", this rank itself; copy the tensor instead");
+  }
+
+ private:
+  const Group& group_;
+  const char* method_;
+};
+
+/// Autograd must know that what it saved has changed.
+void note_write(at::Tensor& x) {
+  if (!x.is_inference()) {
+    x.unsafeGetTensorImpl()->bump_version();
+  }
+}
+
+}  // namespace
+
+Group::Group(std::string name, int rank, std::vector<int64_t> ranks,
+             at::DeviceType device_type)
+    : name_(std::move(name)),
+      rank_(rank),
+      ranks_(std::move(ranks)),
+      device_type_(device_type),
+      timeout_(std::chrono::minutes(10)) {}
+
+Group::~Group() = default;
+
+void Group::set_timeout(std::chrono::milliseconds timeout) {
+  timeout_ = timeout;
+}
+
+void Group::all_reduce(at::Tensor& x, ReduceOp op) {
+  const Check check(*this, "all_reduce");
+  check.tensor("x", x, device_type_);
+  check.reducible(x, op);
+  call_ = Call::of(Collective::kAllReduce, x);
+  call_.key.reduce = op;
+  note_write(x);
+  do_all_reduce(x, op);
+}
+
+void Group::all_gather(at::Tensor& out, const at::Tensor& x) {
+  const Check check(*this, "all_gather");
+  check.tensor("x", x, device_type_);
+  check.tensor("out", out, device_type_);
+  check.same_dtype(out, x);
+  check.numel(out, x.numel() * size(), x);
+  check.apart(out, x, /*own_part=*/true);
+  call_ = Call::of(Collective::kAllGather, x);
+  note_write(out);
+  do_all_gather(out, x);
+}
+
+void Group::reduce_scatter(at::Tensor& out, const at::Tensor& x, ReduceOp op) {
+  const Check check(*this, "reduce_scatter");
+  check.tensor("x", x, device_type_);
+  check.tensor("out", out, device_type_);
+  check.same_dtype(out, x);
+  check.reducible(x, op);
+  check.divides(x);
+  check.numel(out, x.numel() / size(), x);
+  check.apart(x, out, /*own_part=*/true);
+  call_ = Call::of(Collective::kReduceScatter, x);
+  call_.key.reduce = op;
+  note_write(out);
+  do_reduce_scatter(out, x, op);
+}
+
+void Group::broadcast(at::Tensor& x, int root) {
+  const Check check(*this, "broadcast");
+  check.tensor("x", x, device_type_);
+  check.peer("root", root);
+  call_ = Call::of(Collective::kBroadcast, x);
+  call_.key.peer = root;
+  if (root != rank_) {
+    note_write(x);
+  }
+  do_broadcast(x, root);
+}
+
+void Group::all_to_all(at::Tensor& out, const at::Tensor& x) {
+  const Check check(*this, "all_to_all");
+  check.tensor("x", x, device_type_);
+  check.tensor("out", out, device_type_);
+  check.same_dtype(out, x);
+  check.divides(x);
+  check.numel(out, x.numel(), x);
+  check.apart(x, out, /*own_part=*/false);
+  call_ = Call::of(Collective::kAllToAll, x);
+  note_write(out);
+  do_all_to_all(out, x);
+}
+
+void Group::send(const at::Tensor& x, int dst) {
+  const Check check(*this, "send");
+  check.tensor("x", x, device_type_);
+  check.other("dst", dst);
+  call_ = Call::of(Collective::kSend, x);
+  call_.key.peer = dst;
+  do_send(x, dst);
+}
+
+void Group::recv(at::Tensor& x, int src) {
+  const Check check(*this, "recv");
+  check.tensor("x", x, device_type_);
+  check.other("src", src);
+  call_ = Call::of(Collective::kRecv, x);
+  call_.key.peer = src;
+  note_write(x);
+  do_recv(x, src);
+}
+
+void Group::barrier() {
+  call_ = Call{};
+  do_barrier();
+}
+
+}  // namespace colonnade

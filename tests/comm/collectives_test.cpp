@@ -1,0 +1,169 @@
+// tests/comm/collectives_test.cpp
+#include "colonnade/comm/exchange.h"
+#include "colonnade/comm/group.h"
+#include "colonnade/core/error.h"
+#include "colonnade/launch/launch.h"
+#include "tests/comm/world_group.h"
+
+#include <ATen/ATen.h>
+
+#include <functional>
+#include <gtest/gtest.h>
+#include <string>
+#include <tuple>
+#include <vector>
+
+namespace colonnade {
+namespace {
+
+/// What rank `rank` brings: values that repeat, differ between ranks, and are
+/// exact in every dtype.
+at::Tensor values(int64_t rank, int64_t n, at::ScalarType dtype) {
+  const at::Tensor index = at::arange(n, at::kLong);
+  if (dtype == at::kBool) {
+    return (index + rank).remainder(3).eq(0);
+  }
+  return (index * (rank + 3)).remainder(13).sub(rank).to(dtype);
+}
+
+/// Fractions, of which sums must be rounded.
+at::Tensor fractions(int64_t rank, int64_t n, at::ScalarType dtype) {
+  return at::arange(n, at::kDouble).add(rank).mul(0.7).sin().to(dtype);
+}
+
+/// `tensors` combined in rank order, with one rounding at the end.
+at::Tensor combined(const std::vector<at::Tensor>& tensors, ReduceOp op) {
+  const at::ScalarType dtype = tensors[0].scalar_type();
+  const bool is_short = dtype == at::kHalf || dtype == at::kBFloat16;
+  at::Tensor result = tensors[0].to(is_short ? at::kFloat : dtype);
+  for (size_t i = 1; i < tensors.size(); ++i) {
+    result = op == ReduceOp::kSum   ? result + tensors[i]
+             : op == ReduceOp::kMax ? at::maximum(result, tensors[i])
+                                    : at::minimum(result, tensors[i]);
+  }
+  return result.to(dtype);
+}
+
+using Make = at::Tensor (*)(int64_t, int64_t, at::ScalarType);
+
+std::vector<at::Tensor> all_values(Make make, int64_t ranks, int64_t n,
+                                   at::ScalarType dtype) {
+  std::vector<at::Tensor> all;
+  for (int64_t rank = 0; rank < ranks; ++rank) {
+    all.push_back(make(rank, n, dtype));
+  }
+  return all;
+}
+
+void expect_same(const at::Tensor& got, const at::Tensor& want,
+                 const std::string& what) {
+  EXPECT_TRUE(at::equal(got, want)) << what << " differs";
+}
+
+/// All collectives on `group`, with `n` elements (a rank, where a collective
+/// makes more of them), against what one thread computes.
+void check_collectives(Group& group, int64_t n, at::ScalarType dtype) {
+  const int64_t size = group.size();
+  const int rank = group.rank();
+  const std::string what = concat(at::toString(dtype), " x ", n, " on ", size);
+  const bool reducible = dtype != at::kBool;
+
+  for (const Make make : {values, fractions}) {
+    if (!reducible || (make == fractions && !at::isFloatingType(dtype))) {
+      continue;
+    }
+    for (const ReduceOp op : {ReduceOp::kSum, ReduceOp::kMax, ReduceOp::kMin}) {
+      at::Tensor x = make(rank, n, dtype);
+      group.all_reduce(x, op);
+      expect_same(x, combined(all_values(make, size, n, dtype), op),
+                  "all_reduce of " + what);
+    }
+    at::Tensor out = at::empty({n}, dtype);
+    group.reduce_scatter(out, make(rank, n * size, dtype));
+    const at::Tensor sum =
+        combined(all_values(make, size, n * size, dtype), ReduceOp::kSum);
+    expect_same(out, sum.narrow(0, rank * n, n), "reduce_scatter of " + what);
+  }
+
+  at::Tensor gathered = at::empty({size, n}, dtype);
+  group.all_gather(gathered, values(rank, n, dtype));
+  expect_same(gathered, at::stack(all_values(values, size, n, dtype)),
+              "all_gather of " + what);
+
+  for (int root = 0; root < size; ++root) {
+    at::Tensor x = values(rank, n, dtype);
+    group.broadcast(x, root);
+    expect_same(x, values(root, n, dtype), "broadcast of " + what);
+  }
+
+  at::Tensor exchanged = at::empty({size, n}, dtype);
+  group.all_to_all(exchanged, values(rank, size * n, dtype));
+  for (int64_t from = 0; from < size; ++from) {
+    expect_same(exchanged[from],
+                values(from, size * n, dtype).narrow(0, rank * n, n),
+                "all_to_all of " + what);
+  }
+
+  if (size > 1) {  // around a ring; the even ranks send first
+    const int next = static_cast<int>((rank + 1) % size);
+    const int previous = static_cast<int>((rank + size - 1) % size);
+    at::Tensor received = at::empty({n}, dtype);
+    if (rank % 2 == 0 && rank + 1 < size) {
+      group.send(values(rank, n, dtype), next);
+      group.recv(received, previous);
+    } else {
+      group.recv(received, previous);
+      group.send(values(rank, n, dtype), next);
+    }
+    expect_same(received, values(previous, n, dtype), "send of " + what);
+  }
+  group.barrier();
+}
+
+class CollectivesTest : public testing::TestWithParam<at::ScalarType> {};
+
+TEST_P(CollectivesTest, MatchOneThread) {
+  for (const int size : {1, 2, 3, 4}) {
+    run_ranks(size, [](int) {
+      const GroupPtr group = make_world_group();
+      // Around the size up to which tensors are copied into slots, too.
+      for (const int64_t n : {0, 1, 7, 511, 1025, 4097, 100003}) {
+        check_collectives(*group, n, GetParam());
+      }
+    });
+  }
+}
+
+TEST_P(CollectivesTest, MatchOneThreadWhenLarge) {
+  run_ranks(2, [](int) {
+    check_collectives(*make_world_group(), (1 << 20) + 3, GetParam());
+  });
+}
+
+TEST_P(CollectivesTest, MatchOneThreadOnSubgroups) {
+  run_ranks(4, [](int rank) {
+    const GroupPtr row = make_group({rank / 2 * 2, rank / 2 * 2 + 1});
+    const GroupPtr column = make_group({rank % 2, rank % 2 + 2});
+    const GroupPtr alone = make_group({rank});
+    const GroupPtr all = make_world_group();
+    for (const int64_t n : {3, 3000}) {  // interleaved
+      for (const GroupPtr& group : {row, all, column, alone}) {
+        check_collectives(*group, n, GetParam());
+      }
+    }
+    if (rank > 0) {
+      check_collectives(*make_group({1, 2, 3}), 2000, GetParam());
+    }
+  });
+}
+
+INSTANTIATE_TEST_SUITE_P(Dtypes, CollectivesTest,
+                         testing::Values(at::kFloat, at::kDouble, at::kHalf,
+                                         at::kBFloat16, at::kLong, at::kInt,
+                                         at::kShort, at::kChar, at::kBool),
+                         [](const auto& param) {
+                           return std::string(at::toString(param.param));
+                         });
+
+}  // namespace
+}  // namespace colonnade

@@ -5,11 +5,13 @@
 
 #include "colonnade/checkpoint/state_dict.h"
 #include "colonnade/comm/backend.h"
+#include "colonnade/comm/call.h"
 #include "colonnade/comm/exchange.h"
 #include "colonnade/comm/group.h"
 #include "colonnade/comm/rank_context.h"
 #include "colonnade/comm/world.h"
 #include "colonnade/core/api.h"
+#include "colonnade/core/cores.h"
 #include "colonnade/core/error.h"
 #include "colonnade/core/log.h"
 #include "colonnade/core/version.h"

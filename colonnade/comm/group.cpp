@@ -111,7 +111,7 @@ Group::Group(std::string name, int rank, std::vector<int64_t> ranks,
       rank_(rank),
       ranks_(std::move(ranks)),
       device_type_(device_type),
-      timeout_(std::chrono::minutes(10)) {}
+      timeout_(kDefaultTimeout) {}
 
 Group::~Group() = default;
 

@@ -14,6 +14,10 @@
 
 namespace colonnade {
 
+/// How long a call waits for a peer where nobody says otherwise.
+inline constexpr std::chrono::milliseconds kDefaultTimeout =
+    std::chrono::minutes(10);
+
 /// An ordered set of ranks that exchange tensors.
 ///
 /// All members call the same collectives in the same order, with equal shapes

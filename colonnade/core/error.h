@@ -1,11 +1,11 @@
 // colonnade/core/error.h
 #pragma once
 
+#include "colonnade/core/api.h"
+
 #include <sstream>
 #include <stdexcept>
 #include <string>
-
-#include "colonnade/core/api.h"
 
 namespace colonnade {
 

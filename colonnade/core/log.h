@@ -1,10 +1,10 @@
 // colonnade/core/log.h
 #pragma once
 
+#include "colonnade/core/api.h"
+
 #include <functional>
 #include <string_view>
-
-#include "colonnade/core/api.h"
 
 namespace colonnade {
 

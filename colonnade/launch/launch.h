@@ -1,13 +1,14 @@
 // colonnade/launch/launch.h
 #pragma once
 
+#include "colonnade/comm/group.h"
+#include "colonnade/core/api.h"
+
 #include <chrono>
 #include <concepts>
 #include <functional>
 #include <string>
 #include <utility>
-
-#include "colonnade/core/api.h"
 
 namespace colonnade {
 
@@ -17,15 +18,14 @@ struct LaunchOptions {
   /// A name of the backend table; empty: the one that fits.
   std::string backend;
   /// How long a collective may wait for a peer; negative is for ever.
-  std::chrono::milliseconds timeout = std::chrono::minutes(10);
+  std::chrono::milliseconds timeout = kDefaultTimeout;
   /// Pin each thread rank to its share of the cores, where they go round.
   bool pin = true;
 };
 
 namespace detail {
 
-COLONNADE_API void run_thread_ranks(int n,
-                                    const std::function<void(int)>& body,
+COLONNADE_API void run_thread_ranks(int n, const std::function<void(int)>& body,
                                     const LaunchOptions& options);
 COLONNADE_API void launch_ranks(const std::function<void(int)>& body,
                                 const LaunchOptions& options);

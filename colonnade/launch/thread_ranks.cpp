@@ -2,9 +2,10 @@
 #include "colonnade/comm/backend.h"
 #include "colonnade/comm/rank_context.h"
 #include "colonnade/comm/world.h"
-#include "colonnade/core/detail/cores.h"
+#include "colonnade/core/cores.h"
 #include "colonnade/core/error.h"
 #include "colonnade/launch/launch.h"
+#include "colonnade/random/rank_random.h"
 
 #include <ATen/Parallel.h>
 #include <ATen/ThreadLocalState.h>
@@ -82,6 +83,7 @@ void run_rank(int rank, const WorldPtr& world,
   };
   try {
     const RankContextScope context(std::make_shared<RankContext>(world));
+    const RankRandomScope random;
     body(rank);
     world->leave();
   } catch (const std::exception& error) {

@@ -53,9 +53,10 @@ void initialize_model_parallel(int64_t tensor_model_parallel_size) {
   const bool own_world = context.world() == nullptr;
   const Mesh mesh(own_world ? 1 : context.world()->size(),
                   tensor_model_parallel_size);
-  const WorldPtr world = own_world
-                             ? find_backend("self").make_local_worlds(1).front()
-                             : context.world();
+  const WorldPtr world =
+      own_world
+          ? find_backend("self").make_local_worlds(1, kDefaultTimeout).front()
+          : context.world();
   const auto make_group = [&](std::string_view name, const RankLists& groups,
                               int64_t place) {
     return world->make_group(std::string(name), groups[place]);

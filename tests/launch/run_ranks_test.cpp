@@ -3,6 +3,7 @@
 #include "colonnade/core/error.h"
 #include "colonnade/launch/launch.h"
 #include "tests/comm/world_group.h"
+#include "tests/error_of.h"
 
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
@@ -21,18 +22,6 @@ namespace colonnade {
 namespace {
 
 using testing::HasSubstr;
-
-/// The text of the `E` that `call` throws.
-template <typename E, typename Call>
-std::string error_of(Call&& call) {
-  try {
-    call();
-  } catch (const E& error) {
-    return error.what();
-  }
-  ADD_FAILURE() << "nothing was thrown";
-  return {};
-}
 
 TEST(RunRanks, RunsTheBodyOnceForEachRank) {
   for (const int n : {1, 2, 3, 8}) {
@@ -95,6 +84,13 @@ TEST(RunRanks, RunsAgainAfterAnError) {
   EXPECT_THROW(run_ranks(2, [] { throw std::runtime_error("no"); }),
                std::runtime_error);
   run_ranks(2, [] { make_world_group()->barrier(); });
+}
+
+TEST(RunRanks, DrawsTheSameNumbersOnEveryRank) {
+  std::array<at::Tensor, 2> drawn;
+  run_ranks(2,
+            [&](int rank) { drawn[static_cast<size_t>(rank)] = at::rand(9); });
+  EXPECT_TRUE(at::equal(drawn[0], drawn[1]));
 }
 
 TEST(RunRanks, RefusesFewerThanOneRank) {

@@ -2,7 +2,7 @@
 #include "colonnade/comm/detail/shared_world.h"
 
 #include "colonnade/comm/detail/rank_list.h"
-#include "colonnade/core/detail/cores.h"
+#include "colonnade/core/cores.h"
 #include "colonnade/core/error.h"
 
 #include <algorithm>

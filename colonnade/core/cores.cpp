@@ -1,5 +1,5 @@
-// colonnade/core/detail/cores.cpp
-#include "colonnade/core/detail/cores.h"
+// colonnade/core/cores.cpp
+#include "colonnade/core/cores.h"
 
 #include <algorithm>
 #include <cmath>
@@ -9,7 +9,7 @@
 #include <string>
 #include <thread>
 
-namespace colonnade::detail {
+namespace colonnade {
 namespace {
 
 constexpr double kNoQuota = std::numeric_limits<double>::infinity();
@@ -102,4 +102,4 @@ int usable_cores() {
   return static_cast<int>(std::max(1.0, std::min(quota, allowed)));
 }
 
-}  // namespace colonnade::detail
+}  // namespace colonnade

@@ -1,15 +1,17 @@
-// colonnade/core/detail/cores.h
+// colonnade/core/cores.h
 #pragma once
+
+#include "colonnade/core/api.h"
 
 #include <vector>
 
-namespace colonnade::detail {
+namespace colonnade {
 
 /// The cores on which the calling thread may run, by number.
-std::vector<int> allowed_cores();
+COLONNADE_API std::vector<int> allowed_cores();
 
 /// How many threads can compute at once here: the allowed cores, or fewer where
 /// the process's cgroup has a quota of processor time.
-int usable_cores();
+COLONNADE_API int usable_cores();
 
-}  // namespace colonnade::detail
+}  // namespace colonnade

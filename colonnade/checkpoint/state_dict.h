@@ -1,6 +1,9 @@
 // colonnade/checkpoint/state_dict.h
 #pragma once
 
+#include "colonnade/core/api.h"
+#include "colonnade/sharding/attributes.h"
+
 #include <ATen/core/Tensor.h>
 
 #include <concepts>
@@ -13,9 +16,6 @@
 #include <utility>
 #include <variant>
 #include <vector>
-
-#include "colonnade/core/api.h"
-#include "colonnade/sharding/attributes.h"
 
 namespace torch {
 namespace nn {
@@ -86,9 +86,8 @@ struct StateList {
 /// One value of a state dict.
 class COLONNADE_API StateValue {
  public:
-  using Variant =
-      std::variant<std::monostate, bool, int64_t, double, std::string,
-                   StateTensor, StateList, StateDict>;
+  using Variant = std::variant<std::monostate, bool, int64_t, double,
+                               std::string, StateTensor, StateList, StateDict>;
 
   StateValue() = default;  ///< Nothing: Python's None.
   StateValue(bool value) : value_(value) {}
@@ -139,8 +138,8 @@ class COLONNADE_API StateValue {
 COLONNADE_API StateDict state_dict(const torch::nn::Module& module);
 
 /// An optimizer's state (SGD, Adam, AdamW) under the names of `module`'s
-/// parameters: {"state": {name: {…}}, "param_groups": [{…, "params": [names]}]}.
-/// State of a parameter's shape takes the parameter's attributes.
+/// parameters: {"state": {name: {…}}, "param_groups": [{…, "params":
+/// [names]}]}. State of a parameter's shape takes the parameter's attributes.
 ///
 /// Errors  InvalidArgument names a parameter that is not `module`'s, and an
 ///         optimizer of another class.
@@ -148,7 +147,8 @@ COLONNADE_API StateDict state_dict(const torch::optim::Optimizer& optimizer,
                                    const torch::nn::Module& module);
 
 /// Copies `state` into `module`. Missing, unexpected and mismatched keys are
-/// one InvalidArgument that lists all with both shapes; nothing is changed then.
+/// one InvalidArgument that lists all with both shapes; nothing is changed
+/// then.
 COLONNADE_API void load_state_dict(torch::nn::Module& module,
                                    const StateDict& state);
 

@@ -1,11 +1,12 @@
 // colonnade/core/cores.cpp
 #include "colonnade/core/cores.h"
 
+#include <sched.h>
+
 #include <algorithm>
 #include <cmath>
 #include <fstream>
 #include <limits>
-#include <sched.h>
 #include <string>
 #include <thread>
 

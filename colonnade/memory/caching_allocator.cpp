@@ -8,8 +8,9 @@
 #include <c10/core/CPUAllocator.h>
 #include <c10/util/Exception.h>
 
-#include <limits>
 #include <unistd.h>
+
+#include <limits>
 
 namespace colonnade {
 namespace {

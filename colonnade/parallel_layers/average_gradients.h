@@ -30,7 +30,9 @@ class COLONNADE_API NoSyncScope {
   NoSyncScope& operator=(const NoSyncScope&) = delete;
 };
 
-[[nodiscard]] inline NoSyncScope no_sync() { return {}; }
+[[nodiscard]] inline NoSyncScope no_sync() {
+  return {};
+}
 
 /// Makes `module`'s replicated parameters right under sequence parallelism,
 /// where each rank sees its part of the sequence and so has a part of their

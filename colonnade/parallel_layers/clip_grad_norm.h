@@ -1,11 +1,11 @@
 // colonnade/parallel_layers/clip_grad_norm.h
 #pragma once
 
+#include "colonnade/core/api.h"
+
 #include <ATen/core/Tensor.h>
 
 #include <vector>
-
-#include "colonnade/core/api.h"
 
 namespace colonnade::parallel_layers {
 
@@ -23,8 +23,7 @@ COLONNADE_API at::Tensor clip_grad_norm(
     double norm_type = 2.0, bool error_if_nonfinite = false);
 
 COLONNADE_API at::Tensor clip_grad_norm(const at::Tensor& parameter,
-                                        double max_norm,
-                                        double norm_type = 2.0,
+                                        double max_norm, double norm_type = 2.0,
                                         bool error_if_nonfinite = false);
 
 }  // namespace colonnade::parallel_layers

@@ -1,6 +1,10 @@
 // colonnade/parallel_layers/column_parallel_linear.h
 #pragma once
 
+#include "colonnade/comm/group.h"
+#include "colonnade/core/api.h"
+#include "colonnade/parallel_layers/init.h"
+
 #include <torch/arg.h>
 #include <torch/nn/cloneable.h>
 #include <torch/nn/pimpl.h>
@@ -8,10 +12,6 @@
 #include <cstdint>
 #include <ostream>
 #include <vector>
-
-#include "colonnade/comm/group.h"
-#include "colonnade/core/api.h"
-#include "colonnade/parallel_layers/init.h"
 
 namespace colonnade::parallel_layers {
 

@@ -1,12 +1,12 @@
 // colonnade/parallel_layers/dropout.h
 #pragma once
 
+#include "colonnade/core/api.h"
+
 #include <torch/nn/cloneable.h>
 #include <torch/nn/pimpl.h>
 
 #include <ostream>
-
-#include "colonnade/core/api.h"
 
 namespace colonnade::parallel_layers {
 

@@ -1,13 +1,13 @@
 // colonnade/parallel_layers/functional.h
 #pragma once
 
+#include "colonnade/comm/group.h"
+#include "colonnade/core/api.h"
+
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
 #include <optional>
-
-#include "colonnade/comm/group.h"
-#include "colonnade/core/api.h"
 
 namespace colonnade::parallel_layers::functional {
 
@@ -64,7 +64,7 @@ COLONNADE_API at::Tensor row_parallel_linear(
     const RowParallelOptions& options = {}, const GroupPtr& group = nullptr);
 
 struct ParallelEmbeddingOptions {
-  int64_t num_embeddings = 0;           ///< Whole, without padding.
+  int64_t num_embeddings = 0;          ///< Whole, without padding.
   std::optional<int64_t> padding_idx;  ///< Gets no gradient.
   bool sequence_parallel_enabled = false;
   int64_t sequence_dimension = 0;

@@ -1,11 +1,11 @@
 // colonnade/parallel_layers/init.h
 #pragma once
 
+#include "colonnade/core/api.h"
+
 #include <ATen/core/Tensor.h>
 
 #include <functional>
-
-#include "colonnade/core/api.h"
 
 namespace colonnade::parallel_layers {
 

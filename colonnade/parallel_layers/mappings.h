@@ -1,12 +1,12 @@
 // colonnade/parallel_layers/mappings.h
 #pragma once
 
+#include "colonnade/comm/group.h"
+#include "colonnade/core/api.h"
+
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
-
-#include "colonnade/comm/group.h"
-#include "colonnade/core/api.h"
 
 namespace colonnade::parallel_layers {
 

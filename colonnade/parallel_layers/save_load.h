@@ -1,11 +1,11 @@
 // colonnade/parallel_layers/save_load.h
 #pragma once
 
-#include <filesystem>
-#include <string>
-
 #include "colonnade/checkpoint/state_dict.h"
 #include "colonnade/core/api.h"
+
+#include <filesystem>
+#include <string>
 
 namespace torch::nn {
 class Module;

@@ -7,8 +7,9 @@
 
 #include <ATen/ATen.h>
 
-#include <functional>
 #include <gtest/gtest.h>
+
+#include <functional>
 #include <string>
 #include <tuple>
 #include <vector>

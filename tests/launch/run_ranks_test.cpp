@@ -8,15 +8,16 @@
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 
-#include <array>
-#include <atomic>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sched.h>
+#include <unistd.h>
+
+#include <array>
+#include <atomic>
 #include <stdexcept>
 #include <string>
 #include <thread>
-#include <unistd.h>
 
 namespace colonnade {
 namespace {

@@ -1,8 +1,9 @@
 // tests/memory/block_test.cpp
 #include "colonnade/memory/detail/block.h"
 
-#include <cstddef>
 #include <gtest/gtest.h>
+
+#include <cstddef>
 
 namespace colonnade::detail {
 namespace {

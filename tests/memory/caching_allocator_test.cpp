@@ -7,12 +7,13 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/full.h>
 
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
 #include <condition_variable>
 #include <cstdint>
 #include <deque>
 #include <future>
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
 #include <mutex>
 #include <thread>
 #include <vector>

@@ -1,9 +1,10 @@
 // tests/train/temporary_folder.h
 #pragma once
 
+#include <stdlib.h>
+
 #include <filesystem>
 #include <fstream>
-#include <stdlib.h>
 #include <string>
 #include <string_view>
 

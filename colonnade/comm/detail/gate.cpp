@@ -1,13 +1,14 @@
 // colonnade/comm/detail/gate.cpp
 #include "colonnade/comm/detail/gate.h"
 
-#include <bit>
-#include <climits>
-#include <ctime>
 #include <linux/futex.h>
 #include <sched.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+
+#include <bit>
+#include <climits>
+#include <ctime>
 
 namespace colonnade::detail {
 namespace {

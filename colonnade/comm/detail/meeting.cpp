@@ -5,9 +5,10 @@
 #include "colonnade/comm/detail/shared_world.h"
 #include "colonnade/core/error.h"
 
+#include <sched.h>
+
 #include <algorithm>
 #include <optional>
-#include <sched.h>
 #include <utility>
 
 namespace colonnade::detail {

@@ -1,8 +1,9 @@
 // colonnade/memory/detail/block.cpp
 #include "colonnade/memory/detail/block.h"
 
-#include <cstdlib>
 #include <sys/mman.h>
+
+#include <cstdlib>
 
 #if defined(__SANITIZE_ADDRESS__)
 #include <sanitizer/asan_interface.h>

@@ -8,11 +8,8 @@
 
 #include <concepts>
 #include <cstdint>
-#include <initializer_list>
-#include <memory>
 #include <optional>
 #include <string>
-#include <string_view>
 #include <utility>
 #include <variant>
 #include <vector>
@@ -41,6 +38,9 @@ struct StateTensor {
 /// A key of a state dict: a string or an integer.
 using StateKey = std::variant<std::string, int64_t>;
 
+/// For people and for names: the string, or the integer in decimal.
+COLONNADE_API std::string to_string(const StateKey& key);
+
 /// An ordered, nested dictionary: what `save` writes and `load` returns.
 ///
 /// Values are tensors, numbers, strings, bools, nothing, lists, tuples and
@@ -58,12 +58,9 @@ class COLONNADE_API StateDict {
 
   /// The value at `key`, made (as nothing) where there is none.
   StateValue& operator[](const StateKey& key);
-  StateValue& operator[](std::string_view key);
   /// The value at `key`; InvalidArgument lists the keys there are.
   const StateValue& at(const StateKey& key) const;
-  const StateValue& at(std::string_view key) const;
   bool contains(const StateKey& key) const;
-  bool contains(std::string_view key) const;
   void erase(const StateKey& key);
 
   size_t size() const;
@@ -92,8 +89,8 @@ class COLONNADE_API StateValue {
   StateValue() = default;  ///< Nothing: Python's None.
   StateValue(bool value) : value_(value) {}
   template <std::integral T>
-    requires(!std::same_as<T, bool>)
-  StateValue(T value) : value_(static_cast<int64_t>(value)) {}
+  requires(!std::same_as<T, bool>) StateValue(T value)
+      : value_(static_cast<int64_t>(value)) {}
   template <std::floating_point T>
   StateValue(T value) : value_(static_cast<double>(value)) {}
   StateValue(std::string value) : value_(std::move(value)) {}
@@ -124,7 +121,7 @@ class COLONNADE_API StateValue {
   StateDict& to_dict();
 
   /// Shorthand for to_dict()[key]; nothing becomes a dict.
-  StateValue& operator[](std::string_view key);
+  StateValue& operator[](const StateKey& key);
 
   const Variant& variant() const { return value_; }
   Variant& variant() { return value_; }

@@ -10,7 +10,6 @@
 #include <torch/nn/pimpl.h>
 
 #include <cstdint>
-#include <memory>
 #include <optional>
 #include <ostream>
 
@@ -65,9 +64,6 @@ class COLONNADE_API RowParallelLinearImpl
   void reset() override;
   void reset_parameters();
   at::Tensor forward(const at::Tensor& x);
-  /// A copy with the same attributes; draws nothing.
-  std::shared_ptr<torch::nn::Module> clone(
-      const std::optional<at::Device>& device = std::nullopt) const override;
   void pretty_print(std::ostream& stream) const override;
 
   RowParallelLinearOptions options;

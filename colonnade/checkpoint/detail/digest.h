@@ -1,0 +1,33 @@
+// colonnade/checkpoint/detail/digest.h
+#pragma once
+
+#include "colonnade/checkpoint/detail/piece.h"
+#include "colonnade/core/api.h"
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+namespace colonnade::detail {
+
+/// The digest of some elements of a tensor called `name`: the sum, modulo 2^64,
+/// of mix(name, whole index, bits) over them, with mix bijective in the bits.
+///
+/// The order of the elements and how they are spread over ranks do not matter:
+/// digests of disjoint parts add up to that of the whole, at every degree. One
+/// changed element always changes it. It finds accidents, not forgers.
+///
+/// data   the local tensor that `piece` describes, contiguous
+/// Cost   one read of the data; 7 to 36 GB/s a core for four-byte elements, by
+///        instruction set
+COLONNADE_API uint64_t tensor_digest(std::string_view name, const Piece& piece,
+                                     const void* data, int64_t element_size);
+
+/// XXH3, 128 bits, of bytes that have one layout only: a file's header, the
+/// manifest. 32 hexadecimal digits.
+COLONNADE_API std::string bytes_digest(std::string_view bytes);
+
+/// `digest` as 16 hexadecimal digits.
+std::string to_hex(uint64_t digest);
+
+}  // namespace colonnade::detail

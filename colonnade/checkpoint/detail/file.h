@@ -1,0 +1,81 @@
+// colonnade/checkpoint/detail/file.h
+// Every system call that touches a checkpoint's files is in file.cpp.
+#pragma once
+
+#include "colonnade/core/api.h"
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace colonnade::detail {
+
+/// An open file. Errors are CheckpointErrors that name it.
+class COLONNADE_API File {
+ public:
+  static File open_for_reading(const std::filesystem::path& path);
+  /// A new file; an error where there is one already.
+  static File create(const std::filesystem::path& path);
+
+  File(File&& other) noexcept;
+  File& operator=(File&& other) noexcept;
+  ~File();
+
+  const std::filesystem::path& path() const { return path_; }
+  int64_t size() const;
+
+  /// `size` bytes from `offset`; an error where the file ends before.
+  void read(int64_t offset, void* data, int64_t size) const;
+  /// Appends.
+  void write(const void* data, int64_t size);
+  /// Makes what was written survive a power failure, and closes the file.
+  void finish();
+
+ private:
+  File(std::filesystem::path path, int descriptor);
+
+  std::filesystem::path path_;
+  int descriptor_;
+};
+
+/// Everything in the file; an error where it is larger than `limit` bytes.
+std::string read_text(const std::filesystem::path& path, int64_t limit);
+
+/// Puts `temporary` in place of `path` in one step. When this returns, a power
+/// failure finds the new file.
+void replace_file(const std::filesystem::path& path,
+                  const std::filesystem::path& temporary);
+
+/// Makes the folder and its parents where they are missing, so that a power
+/// failure does not lose them.
+void make_folder(const std::filesystem::path& path);
+/// Makes new names in the folder survive a power failure.
+void sync_folder(const std::filesystem::path& path);
+
+/// Names in a folder; none where it cannot be read.
+std::vector<std::string> list_folder(const std::filesystem::path& path);
+/// Removes a file or an empty folder, if it is there and that is allowed.
+bool try_remove(const std::filesystem::path& path) noexcept;
+
+/// A file that is locked as long as its owner lives: whoever finds it unlocked
+/// knows that the owner died.
+class FileLock {
+ public:
+  /// Makes and locks a new file. The destructor removes it.
+  explicit FileLock(std::filesystem::path path);
+  ~FileLock();
+  FileLock(const FileLock&) = delete;
+  FileLock& operator=(const FileLock&) = delete;
+
+  /// Is somebody alive holding it? A file left by the dead is removed.
+  static bool is_held(const std::filesystem::path& path);
+
+ private:
+  std::filesystem::path path_;
+  int descriptor_;
+};
+
+}  // namespace colonnade::detail

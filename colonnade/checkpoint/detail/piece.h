@@ -1,0 +1,160 @@
+// colonnade/checkpoint/detail/piece.h
+#pragma once
+
+#include "colonnade/core/api.h"
+#include "colonnade/sharding/shard_spec.h"
+
+#include <ATen/core/Tensor.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+namespace colonnade::detail {
+
+/// Indices [begin, end) of the whole's split dim, which lie at [at, ...) of the
+/// local tensor's.
+struct Span {
+  int64_t begin;
+  int64_t end;
+  int64_t at;
+};
+
+/// Consecutive elements, in the whole and in the local tensor alike.
+struct Run {
+  int64_t whole;  ///< Index of the first in the flattened whole.
+  int64_t local;  ///< Index of the first in the flattened local tensor.
+  int64_t count;
+};
+
+/// Some elements of a whole tensor and where they lie in a local, contiguous
+/// one: what a rank holds, what a file holds, or the part of either that the
+/// rank answers for.
+///
+/// Both are seen as [outer, size, inner], with the split dim in the middle.
+struct Piece {
+  int64_t outer = 1;
+  int64_t whole_size = 1;  ///< Of the split dim.
+  int64_t local_size = 1;  ///< The same, in the local tensor, with padding.
+  int64_t inner = 1;
+  std::vector<Span> spans;  ///< Ascending, without overlap.
+
+  int64_t numel() const;  ///< Elements in the spans.
+};
+
+/// All of a tensor of `numel` elements.
+COLONNADE_API Piece whole_piece(int64_t numel);
+
+/// `ranges` of dim `dim` of a whole of shape `whole_shape`, one after the other
+/// in a local tensor of `local_size` along it.
+COLONNADE_API Piece make_piece(at::IntArrayRef whole_shape, int64_t dim,
+                               std::span<const IndexRange> ranges,
+                               int64_t local_size);
+
+/// The part of `piece` within `ranges` (ascending), at the same places.
+COLONNADE_API Piece restrict_to(const Piece& piece,
+                                std::span<const IndexRange> ranges);
+
+/// Steps through the runs of a piece, in the order of the whole.
+class RunCursor {
+ public:
+  explicit RunCursor(const Piece& piece) : piece_(piece) {
+    const int64_t numel = piece.numel();
+    done_ = numel == 0;
+    if (piece.local_size == piece.whole_size && piece.spans.size() == 1 &&
+        piece.spans[0].end - piece.spans[0].begin == piece.whole_size) {
+      outer_ = piece.outer - 1;  // all of it, in one run
+      run_ = {0, 0, numel};
+    } else {
+      settle();
+    }
+  }
+
+  bool done() const { return done_; }
+  const Run& run() const { return run_; }
+
+  /// Goes past the first `count` elements of the run.
+  void advance(int64_t count) {
+    run_.whole += count;
+    run_.local += count;
+    run_.count -= count;
+    if (run_.count == 0) {
+      next();
+    }
+  }
+
+ private:
+  void next() {
+    if (++span_ == piece_.spans.size()) {
+      span_ = 0;
+      done_ = ++outer_ == piece_.outer;
+    }
+    settle();
+  }
+
+  void settle() {
+    if (!done_) {
+      const Span& span = piece_.spans[span_];
+      run_ = {(outer_ * piece_.whole_size + span.begin) * piece_.inner,
+              (outer_ * piece_.local_size + span.at) * piece_.inner,
+              (span.end - span.begin) * piece_.inner};
+    }
+  }
+
+  const Piece& piece_;
+  int64_t outer_ = 0;
+  size_t span_ = 0;
+  bool done_ = false;
+  Run run_{};
+};
+
+template <typename F>
+void for_each_run(const Piece& piece, F&& f) {
+  for (RunCursor at(piece); !at.done(); at.advance(at.run().count)) {
+    f(at.run());
+  }
+}
+
+/// Calls f(place in a, place in b, count) for every stretch of elements that
+/// lies in both pieces of one whole, in its order. They may be split along
+/// different dims.
+template <typename F>
+void for_each_overlap(const Piece& a, const Piece& b, F&& f) {
+  RunCursor at_a(a);
+  RunCursor at_b(b);
+  while (!at_a.done() && !at_b.done()) {
+    const Run& run_a = at_a.run();
+    const Run& run_b = at_b.run();
+    const int64_t skip_a = std::min(run_b.whole - run_a.whole, run_a.count);
+    const int64_t skip_b = std::min(run_a.whole - run_b.whole, run_b.count);
+    if (skip_a > 0) {
+      at_a.advance(skip_a);
+    } else if (skip_b > 0) {
+      at_b.advance(skip_b);
+    } else {
+      const int64_t count = std::min(run_a.count, run_b.count);
+      f(run_a.local, run_b.local, count);
+      at_a.advance(count);
+      at_b.advance(count);
+    }
+  }
+}
+
+/// Indices in all of them together.
+int64_t total_size(std::span<const IndexRange> ranges);
+
+/// Indices [range) of a split dim, and the ranks that hold them.
+struct Holding {
+  IndexRange range;
+  std::vector<int> holders;  ///< Ascending; empty where nobody holds them.
+};
+
+/// Divides [0, whole_size) wherever the set of holders changes.
+COLONNADE_API std::vector<Holding> find_holders(
+    int64_t whole_size, std::span<const std::vector<IndexRange>> ranks);
+
+/// The ranges of which `rank` is the first holder, neighbours joined.
+std::vector<IndexRange> first_held(std::span<const Holding> holdings, int rank);
+
+}  // namespace colonnade::detail

@@ -10,6 +10,8 @@
 #include <torch/nn/pimpl.h>
 
 #include <cstdint>
+#include <memory>
+#include <optional>
 #include <ostream>
 #include <vector>
 
@@ -31,7 +33,7 @@ struct COLONNADE_API ColumnParallelLinearOptions {
   TORCH_ARG(bool, sequence_parallel_enabled) = false;
   TORCH_ARG(int64_t, sequence_dimension) = 0;
   /// Sizes of the parts of a fused output (query, key, value; gate, up), each
-  /// split by itself; empty: one part.
+  /// split by itself; empty: one part. Not with `pad`.
   TORCH_ARG(std::vector<int64_t>, segments);
   /// Pads an output_size that does not divide over the ranks; the padding is in
   /// memory only, and never in a gathered output or a checkpoint.
@@ -61,6 +63,9 @@ class COLONNADE_API ColumnParallelLinearImpl
   void reset() override;
   void reset_parameters();
   at::Tensor forward(const at::Tensor& x);
+  /// A copy with the same attributes; draws nothing.
+  std::shared_ptr<torch::nn::Module> clone(
+      const std::optional<at::Device>& device = std::nullopt) const override;
   void pretty_print(std::ostream& stream) const override;
 
   ColumnParallelLinearOptions options;

@@ -11,19 +11,47 @@
 
 namespace colonnade::parallel_layers {
 
-// Each makes the parallel form of an unsharded module, with this rank's part of
-// its weights. `options` gives what the dense module does not know; its sizes,
-// bias, dtype and device are the dense module's. No communication, no draw.
+/// The module of torch::nn that `Layer` is the parallel form of, and `Layer`'s
+/// options.
+template <typename Layer>
+struct DenseForm;
 
-COLONNADE_API ColumnParallelLinear
-column_from_dense(const torch::nn::Linear& dense,
-                  ColumnParallelLinearOptions options = {0, 0});
+template <>
+struct DenseForm<ColumnParallelLinear> {
+  using Module = torch::nn::Linear;
+  using Options = ColumnParallelLinearOptions;
+};
+template <>
+struct DenseForm<RowParallelLinear> {
+  using Module = torch::nn::Linear;
+  using Options = RowParallelLinearOptions;
+};
+template <>
+struct DenseForm<ParallelEmbedding> {
+  using Module = torch::nn::Embedding;
+  using Options = ParallelEmbeddingOptions;
+};
 
-COLONNADE_API RowParallelLinear row_from_dense(
-    const torch::nn::Linear& dense, RowParallelLinearOptions options = {0, 0});
+/// The parallel form of an unsharded module, with this rank's part of its
+/// weights: `from_dense<RowParallelLinear>(linear)`. No communication, no draw.
+///
+/// options  what the dense module does not know; its sizes, bias, padding_idx,
+///          dtype and device are the dense module's
+/// Errors   those of Layer's constructor; InvalidArgument where an embedding
+///          has a max_norm, scale_grad_by_freq or sparse gradients, which
+///          Layer has not
+template <typename Layer>
+Layer from_dense(const typename DenseForm<Layer>::Module& dense,
+                 typename DenseForm<Layer>::Options options = {0, 0});
 
-COLONNADE_API ParallelEmbedding
-embedding_from_dense(const torch::nn::Embedding& dense,
-                     ParallelEmbeddingOptions options = {0, 0});
+template <>
+COLONNADE_API ColumnParallelLinear from_dense<ColumnParallelLinear>(
+    const torch::nn::Linear& dense, ColumnParallelLinearOptions options);
+template <>
+COLONNADE_API RowParallelLinear from_dense<RowParallelLinear>(
+    const torch::nn::Linear& dense, RowParallelLinearOptions options);
+template <>
+COLONNADE_API ParallelEmbedding from_dense<ParallelEmbedding>(
+    const torch::nn::Embedding& dense, ParallelEmbeddingOptions options);
 
 }  // namespace colonnade::parallel_layers

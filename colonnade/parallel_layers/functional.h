@@ -30,6 +30,11 @@ struct ColumnParallelOptions {
   bool gather_output = true;
   bool sequence_parallel_enabled = false;
   int64_t sequence_dimension = 0;
+  /// Whole, without padding; -1: P times the rows of the weight.
+  int64_t output_size = -1;
+  /// Whole sizes of the parts of a fused output, as the weight was split;
+  /// empty: one part. Not owned.
+  at::IntArrayRef segments = {};
 };
 
 /// Y = X A^T + b, the rows of A and b split over P ranks.
@@ -38,7 +43,9 @@ struct ColumnParallelOptions {
 ///         rank's part of the sequence
 /// weight  [out / P, in]
 /// bias    [out / P], or undefined
-/// Output  [..., out], or [..., out / P] if not gathered
+/// Output  [..., out], or [..., out / P] if not gathered; padding is zero, is
+///         left out of what is gathered, and gives the weight no gradient
+/// Errors  InvalidArgument where sizes or dtypes do not fit
 COLONNADE_API at::Tensor column_parallel_linear(
     const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
     const ColumnParallelOptions& options = {}, const GroupPtr& group = nullptr);
@@ -48,7 +55,9 @@ struct RowParallelOptions {
   bool sequence_parallel_enabled = false;
   int64_t sequence_dimension = 0;
   bool reduce_output = true;
-  std::optional<at::ScalarType> reduce_dtype;  ///< Empty: that of the input.
+  std::optional<at::ScalarType> reduce_dtype;  ///< Empty: that of the product.
+  /// Whole, without padding; -1: P times the columns of the weight.
+  int64_t input_size = -1;
 };
 
 /// Y = X A^T + b, the columns of A split over P ranks; b is whole and added
@@ -59,6 +68,9 @@ struct RowParallelOptions {
 /// bias    [out], or undefined
 /// Output  [..., out]; with sequence parallelism this rank's part of the
 ///         sequence
+/// Errors  InvalidArgument where sizes or dtypes do not fit, where sequence
+///         parallelism gets a whole input, and where a bias meets an output
+///         that is not reduced
 COLONNADE_API at::Tensor row_parallel_linear(
     const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
     const RowParallelOptions& options = {}, const GroupPtr& group = nullptr);
@@ -72,11 +84,13 @@ struct ParallelEmbeddingOptions {
 
 /// Rows of a table whose rows are split over P ranks.
 ///
-/// ids     integers of any shape, equal on every rank
+/// ids     int32 or int64 of any shape, equal on every rank
 /// weight  [ceil(num_embeddings / P), embedding_dim]
-/// Output  [ids..., embedding_dim]
+/// Output  [ids..., embedding_dim]; with sequence parallelism this rank's part
+///         of the sequence
 /// Errors  InvalidArgument with the id and the limit where an id is outside
-///         [0, num_embeddings)
+///         [0, num_embeddings); on CUDA, where looking would stop the host,
+///         torch's asynchronous assertion
 COLONNADE_API at::Tensor parallel_embedding(
     const at::Tensor& ids, const at::Tensor& weight,
     const ParallelEmbeddingOptions& options, const GroupPtr& group = nullptr);

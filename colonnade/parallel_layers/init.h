@@ -15,9 +15,9 @@ using InitMethod = std::function<void(at::Tensor&)>;
 /// Draws the whole tensor that `parameter` is a shard of with `method`, keeps
 /// this rank's ranges, and zeroes padding. Every tensor-parallel degree thus
 /// starts from the same bits, and from those of torch::nn. A replicated
-/// parameter is filled as it is; one on meta only takes its draw.
+/// parameter is filled as it is; on meta nothing is drawn, as in torch::nn.
 ///
-/// Cost  one whole tensor of host memory, one rank of a process at a time
+/// Cost  one whole tensor of memory, for one rank of a process at a time
 COLONNADE_API void init_parameter(at::Tensor& parameter,
                                   const InitMethod& method);
 

@@ -10,6 +10,7 @@
 #include <torch/nn/pimpl.h>
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <ostream>
 
@@ -53,6 +54,9 @@ class COLONNADE_API ParallelEmbeddingImpl
   void reset() override;
   void reset_parameters();
   at::Tensor forward(const at::Tensor& ids);
+  /// A copy with the same attributes; draws nothing.
+  std::shared_ptr<torch::nn::Module> clone(
+      const std::optional<at::Device>& device = std::nullopt) const override;
   void pretty_print(std::ostream& stream) const override;
 
   ParallelEmbeddingOptions options;

@@ -10,6 +10,7 @@
 #include <torch/nn/pimpl.h>
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <ostream>
 
@@ -64,6 +65,9 @@ class COLONNADE_API RowParallelLinearImpl
   void reset() override;
   void reset_parameters();
   at::Tensor forward(const at::Tensor& x);
+  /// A copy with the same attributes; draws nothing.
+  std::shared_ptr<torch::nn::Module> clone(
+      const std::optional<at::Device>& device = std::nullopt) const override;
   void pretty_print(std::ostream& stream) const override;
 
   RowParallelLinearOptions options;

@@ -1,0 +1,196 @@
+// colonnade/parallel_layers/functional.cpp
+#include "colonnade/parallel_layers/functional.h"
+
+#include "colonnade/core/error.h"
+#include "colonnade/parallel_layers/detail/resolve_group.h"
+#include "colonnade/parallel_layers/detail/shard_ops.h"
+#include "colonnade/parallel_layers/mappings.h"
+
+#include <ATen/autocast_mode.h>
+#include <ATen/ops/cat.h>
+#include <ATen/ops/constant_pad_nd.h>
+#include <c10/util/SmallVector.h>
+
+#include <string_view>
+#include <vector>
+
+namespace colonnade::parallel_layers::functional {
+namespace {
+
+using at::Tensor;
+
+constexpr std::string_view kColumn = "ColumnParallelLinear";
+constexpr std::string_view kRow = "RowParallelLinear";
+constexpr std::string_view kEmbedding = "ParallelEmbedding";
+
+void check_input(const Tensor& x, const Tensor& weight, int64_t input_size,
+                 std::string_view subject) {
+  check_arg(x.dim() >= 1 && x.size(-1) == input_size, subject,
+            ": the input has shape ", x.sizes(), "; expected [..., ",
+            input_size, "]");
+  check_arg(x.scalar_type() == weight.scalar_type() ||
+                at::autocast::is_autocast_enabled(x.device().type()),
+            subject, ": the input is ", x.scalar_type(), ", the weight ",
+            weight.scalar_type(), "; convert one with to()");
+  check_arg(x.device() == weight.device(), subject, ": the input is on ",
+            x.device(), ", the weight on ", weight.device(),
+            "; move one with to()");
+}
+
+/// The sequence dim of a tensor of `shape` ending in features, checked to
+/// divide into `parts`.
+int64_t sequence_dim(at::IntArrayRef shape, int64_t dim, int64_t parts,
+                     std::string_view subject) {
+  const auto dims = static_cast<int64_t>(shape.size());
+  const int64_t wrapped = dim < 0 ? dim + dims : dim;
+  check_arg(0 <= wrapped && wrapped < dims - 1, subject,
+            ": sequence_dimension ", dim, " of a tensor of shape ", shape,
+            " is not one of the dims in front of the last");
+  check_arg(shape[wrapped] % parts == 0, subject, ": a sequence of ",
+            shape[wrapped], " (dim ", dim, " of shape ", shape,
+            ") does not divide over ", parts, " ranks; pad it to ",
+            detail::round_up(shape[wrapped], parts));
+  return wrapped;
+}
+
+void check_rows_of_parts(int64_t whole, int64_t part, int64_t parts,
+                         std::string_view what, std::string_view subject) {
+  check_arg(detail::round_up(whole, parts) == part * parts, subject, ": ", what,
+            " ", whole, " over ", parts, " ranks does not give the ", part,
+            " that the weight of this rank has");
+}
+
+/// Puts the parts of a fused output that was gathered rank by rank one after
+/// the other.
+///
+/// y         [..., P * local], on each rank the parts of all segments
+/// segments  whole sizes, sum P * local
+Tensor join_segments(const Tensor& y, at::IntArrayRef segments, int64_t parts) {
+  c10::SmallVector<int64_t, 4> local(segments.begin(), segments.end());
+  for (int64_t& size : local) {
+    size /= parts;
+  }
+  std::vector<Tensor> wholes =
+      y.unflatten(-1, {parts, y.size(-1) / parts}).split_with_sizes(local, -1);
+  for (Tensor& whole : wholes) {
+    whole = whole.flatten(-2, -1);
+  }
+  return at::cat(wholes, -1);
+}
+
+}  // namespace
+
+Tensor column_parallel_linear(const Tensor& x, const Tensor& weight,
+                              const Tensor& bias,
+                              const ColumnParallelOptions& options,
+                              const GroupPtr& group) {
+  const GroupPtr over = detail::resolve_group(group, kColumn);
+  const int64_t parts = over->size();
+  const int64_t padded_size = parts * weight.size(0);
+  const int64_t output_size =
+      options.output_size < 0 ? padded_size : options.output_size;
+  check_input(x, weight, weight.size(1), kColumn);
+  check_rows_of_parts(output_size, weight.size(0), parts, "output_size",
+                      kColumn);
+
+  Tensor whole_x;
+  if (options.sequence_parallel_enabled) {
+    const int64_t dim = sequence_dim(x.sizes(), options.sequence_dimension,
+                                     /*parts=*/1, kColumn);
+    whole_x = gather_from_sequence_parallel_region(
+        x, dim, /*to_model_parallel=*/true, over);
+  } else {
+    whole_x = copy_to_tensor_model_parallel_region(x, over);
+  }
+  Tensor y = functional::linear(whole_x, weight, bias);
+  const bool padded = output_size != padded_size;
+  if (!options.gather_output) {
+    return padded ? detail::zero_padding(y, -1, output_size, over) : y;
+  }
+  y = gather_from_tensor_model_parallel_region(y, -1, over);
+  if (parts > 1 && options.segments.size() > 1) {
+    y = join_segments(y, options.segments, parts);
+  }
+  return padded ? y.narrow(-1, 0, output_size) : y;
+}
+
+Tensor row_parallel_linear(const Tensor& x, const Tensor& weight,
+                           const Tensor& bias,
+                           const RowParallelOptions& options,
+                           const GroupPtr& group) {
+  const GroupPtr over = detail::resolve_group(group, kRow);
+  const int64_t parts = over->size();
+  const int64_t padded_size = parts * weight.size(1);
+  const int64_t input_size =
+      options.input_size < 0 ? padded_size : options.input_size;
+  check_input(x, weight,
+              options.input_is_parallel ? weight.size(1) : input_size, kRow);
+  check_rows_of_parts(input_size, weight.size(1), parts, "input_size", kRow);
+  check_arg(options.reduce_output || !bias.defined(), kRow,
+            ": a bias cannot be added to an output that is not reduced; set "
+            "bias to false or skip_bias_add to true");
+  int64_t sequence = 0;
+  if (options.sequence_parallel_enabled) {
+    check_arg(options.input_is_parallel, kRow,
+              ": sequence parallelism needs input_is_parallel");
+    sequence = sequence_dim(x.sizes(), options.sequence_dimension, parts, kRow);
+  }
+
+  Tensor own_x = x;
+  const int64_t padding = padded_size - input_size;
+  if (options.input_is_parallel) {
+    if (padding > 0) {
+      own_x = detail::zero_padding(x, -1, input_size, over);
+    }
+  } else {
+    if (padding > 0) {
+      own_x = at::constant_pad_nd(x, {0, padding});
+    }
+    own_x = scatter_to_tensor_model_parallel_region(own_x, -1, over);
+  }
+  if (parts == 1) {
+    return functional::linear(own_x, weight, bias);
+  }
+  Tensor y = functional::linear(own_x, weight);
+  if (!options.reduce_output) {
+    return y;
+  }
+  const at::ScalarType dtype = y.scalar_type();
+  y = y.to(options.reduce_dtype.value_or(dtype));
+  y = options.sequence_parallel_enabled
+          ? reduce_scatter_to_sequence_parallel_region(y, sequence, over)
+          : reduce_from_tensor_model_parallel_region(y, over);
+  y = y.to(dtype);
+  if (!bias.defined()) {
+    return y;
+  }
+  // Each rank adds the bias to its part of the sequence only, so the bias's
+  // gradient is the sum over the ranks.
+  return y.add_(options.sequence_parallel_enabled
+                    ? copy_to_tensor_model_parallel_region(bias, over)
+                    : bias);
+}
+
+Tensor parallel_embedding(const Tensor& ids, const Tensor& weight,
+                          const ParallelEmbeddingOptions& options,
+                          const GroupPtr& group) {
+  const GroupPtr over = detail::resolve_group(group, kEmbedding);
+  check_arg(weight.dim() == 2, kEmbedding, ": the weight has shape ",
+            weight.sizes(), "; expected [rows, embedding_dim]");
+  check_rows_of_parts(options.num_embeddings, weight.size(0), over->size(),
+                      "num_embeddings", kEmbedding);
+  int64_t sequence = 0;
+  if (options.sequence_parallel_enabled) {
+    c10::SmallVector<int64_t, 6> shape(ids.sizes().begin(), ids.sizes().end());
+    shape.push_back(weight.size(1));
+    sequence = sequence_dim(shape, options.sequence_dimension, over->size(),
+                            kEmbedding);
+  }
+  const Tensor y = detail::vocab_embedding(weight, ids, options.num_embeddings,
+                                           options.padding_idx, over);
+  return options.sequence_parallel_enabled
+             ? reduce_scatter_to_sequence_parallel_region(y, sequence, over)
+             : reduce_from_tensor_model_parallel_region(y, over);
+}
+
+}  // namespace colonnade::parallel_layers::functional

@@ -1,0 +1,343 @@
+// colonnade/parallel_layers/mappings.cpp
+#include "colonnade/parallel_layers/mappings.h"
+
+#include "colonnade/comm/rank_context.h"
+#include "colonnade/core/error.h"
+#include "colonnade/parallel_layers/detail/dim_collectives.h"
+#include "colonnade/parallel_layers/detail/resolve_group.h"
+
+#include <ATen/core/LegacyTypeDispatch.h>
+#include <ATen/core/dispatch/Dispatcher.h>
+#include <torch/csrc/autograd/VariableTypeUtils.h>
+#include <torch/csrc/autograd/function.h>
+#include <torch/csrc/autograd/functions/utils.h>
+#include <torch/library.h>
+
+#include <memory>
+#include <string>
+#include <string_view>
+#include <type_traits>
+
+namespace colonnade::parallel_layers {
+namespace {
+
+using at::Tensor;
+using c10::DispatchKeySet;
+using torch::autograd::variable_list;
+
+// Names of the ops and of the functions alike; subjects of their errors.
+constexpr const char* kCopyTo = "copy_to_tensor_model_parallel_region";
+constexpr const char* kReduceFrom = "reduce_from_tensor_model_parallel_region";
+constexpr const char* kScatterTo = "scatter_to_tensor_model_parallel_region";
+constexpr const char* kGatherFrom = "gather_from_tensor_model_parallel_region";
+constexpr const char* kScatterToSequence =
+    "scatter_to_sequence_parallel_region";
+constexpr const char* kGatherFromSequence =
+    "gather_from_sequence_parallel_region";
+constexpr const char* kReduceScatterToSequence =
+    "reduce_scatter_to_sequence_parallel_region";
+
+Group& group_named(std::string_view name) {
+  return *RankContext::current()->group(name);
+}
+
+// Kernels below Autograd, for every device. The public functions spare a group
+// of one the call; a recorded graph does not, and gets a copy, as the schemas
+// promise.
+
+Tensor copy_to_kernel(const Tensor& x, std::string_view) {
+  return x.alias();
+}
+
+Tensor reduce_from_kernel(const Tensor& x, std::string_view group) {
+  return detail::all_reduce(x, group_named(group));
+}
+
+template <const char* const& name>
+Tensor scatter_kernel(const Tensor& x, int64_t dim, std::string_view group) {
+  return detail::own_part(x, detail::wrap_dim(x, dim, name), group_named(group),
+                          name);
+}
+
+Tensor gather_from_kernel(const Tensor& x, int64_t dim,
+                          std::string_view group) {
+  return detail::all_gather(x, detail::wrap_dim(x, dim, kGatherFrom),
+                            group_named(group));
+}
+
+Tensor gather_from_sequence_kernel(const Tensor& x, int64_t dim,
+                                   bool /*to_model_parallel*/,
+                                   std::string_view group) {
+  return detail::all_gather(x, detail::wrap_dim(x, dim, kGatherFromSequence),
+                            group_named(group));
+}
+
+Tensor reduce_scatter_kernel(const Tensor& x, int64_t dim,
+                             std::string_view group) {
+  return detail::reduce_scatter(
+      x, detail::wrap_dim(x, dim, kReduceScatterToSequence), group_named(group),
+      kReduceScatterToSequence);
+}
+
+/// The op called `name`, looked up once.
+template <const char* const& name, typename... Args>
+const auto& op() {
+  static const auto handle =
+      c10::Dispatcher::singleton()
+          .findSchemaOrThrow(concat("colonnade::", name).c_str(), "")
+          .typed<Tensor(const Tensor&, Args...)>();
+  return handle;
+}
+
+/// What a mapping's backward calls: the mapping that is its transpose.
+using Transpose = Tensor (*)(const Tensor& grad, int64_t dim,
+                             const GroupPtr& group);
+
+struct MappingBackward final : torch::autograd::Node {
+  variable_list apply(variable_list&& grads) override {
+    if (!grads[0].defined()) {
+      return {Tensor()};
+    }
+    const RankContextScope scope(context);
+    return {transpose(grads[0], dim, group)};
+  }
+  std::string name() const override { return mapping; }
+
+  const char* mapping = nullptr;
+  Transpose transpose = nullptr;
+  int64_t dim = 0;
+  GroupPtr group;
+  RankContextPtr context;
+};
+
+/// The Autograd kernel of the op called `name`: the kernel below, and a node
+/// that remembers this rank where `x` needs a gradient.
+template <const char* const& name, typename... Args>
+Tensor differentiable(DispatchKeySet keys, const Tensor& x, int64_t dim,
+                      std::string_view group, Transpose transpose,
+                      Args... args) {
+  check_arg(!torch::autograd::isFwGradDefined(x), name,
+            ": forward-mode derivatives are not supported");
+  std::shared_ptr<MappingBackward> node;
+  if (torch::autograd::compute_requires_grad(x)) {
+    node = std::shared_ptr<MappingBackward>(new MappingBackward,
+                                            torch::autograd::deleteNode);
+    node->set_next_edges(torch::autograd::collect_next_edges(x));
+    node->mapping = name;
+    node->transpose = transpose;
+    node->dim = dim;
+    node->context = RankContext::current();
+    node->group = node->context->group(group);
+  }
+  // A view is still to pass ADInplaceOrView.
+  using Below =
+      std::conditional_t<&name == &kCopyTo, at::AutoDispatchBelowAutograd,
+                         at::AutoDispatchBelowADInplaceOrView>;
+  Tensor y = [&] {
+    const Below below;
+    return op<name, Args...>().redispatch(keys & c10::after_autograd_keyset, x,
+                                          args...);
+  }();
+  if (node != nullptr) {
+    torch::autograd::set_history(y, node);
+  }
+  return y;
+}
+
+Tensor copy_to_autograd(DispatchKeySet keys, const Tensor& x,
+                        std::string_view group) {
+  return differentiable<kCopyTo>(
+      keys, x, 0, group,
+      [](const Tensor& grad, int64_t, const GroupPtr& saved) {
+        return reduce_from_tensor_model_parallel_region(grad, saved);
+      },
+      group);
+}
+
+/// Tells autograd that the copy shares memory. Its history cannot be made anew
+/// after a change in place, as that of torch's views is, so autograd refuses
+/// such a change.
+Tensor copy_to_view(DispatchKeySet keys, const Tensor& x,
+                    std::string_view group) {
+  using torch::autograd::CreationMeta;
+  Tensor y = [&] {
+    const at::AutoDispatchBelowADInplaceOrView below;
+    return op<kCopyTo, std::string_view>().redispatch(
+        keys & c10::after_ADInplaceOrView_keyset, x, group);
+  }();
+  const CreationMeta made_in =
+      c10::InferenceMode::is_enabled() ? CreationMeta::INFERENCE_MODE
+      : at::GradMode::is_enabled()     ? CreationMeta::IN_CUSTOM_FUNCTION
+                                       : CreationMeta::NO_GRAD_MODE;
+  return torch::autograd::as_view(x, y, /*is_bw_differentiable=*/true,
+                                  /*is_fw_differentiable=*/false,
+                                  /*view_func=*/nullptr,
+                                  /*rev_view_func=*/nullptr, made_in);
+}
+
+Tensor reduce_from_autograd(DispatchKeySet keys, const Tensor& x,
+                            std::string_view group) {
+  return differentiable<kReduceFrom>(
+      keys, x, 0, group,
+      [](const Tensor& grad, int64_t, const GroupPtr& saved) {
+        return copy_to_tensor_model_parallel_region(grad, saved);
+      },
+      group);
+}
+
+Tensor scatter_to_autograd(DispatchKeySet keys, const Tensor& x, int64_t dim,
+                           std::string_view group) {
+  return differentiable<kScatterTo>(keys, x, dim, group,
+                                    &gather_from_tensor_model_parallel_region,
+                                    dim, group);
+}
+
+Tensor gather_from_autograd(DispatchKeySet keys, const Tensor& x, int64_t dim,
+                            std::string_view group) {
+  return differentiable<kGatherFrom>(keys, x, dim, group,
+                                     &scatter_to_tensor_model_parallel_region,
+                                     dim, group);
+}
+
+Tensor scatter_to_sequence_autograd(DispatchKeySet keys, const Tensor& x,
+                                    int64_t dim, std::string_view group) {
+  return differentiable<kScatterToSequence>(
+      keys, x, dim, group,
+      [](const Tensor& grad, int64_t saved_dim, const GroupPtr& saved) {
+        return gather_from_sequence_parallel_region(
+            grad, saved_dim, /*to_model_parallel=*/false, saved);
+      },
+      dim, group);
+}
+
+Tensor gather_from_sequence_autograd(DispatchKeySet keys, const Tensor& x,
+                                     int64_t dim, bool to_model_parallel,
+                                     std::string_view group) {
+  return differentiable<kGatherFromSequence>(
+      keys, x, dim, group,
+      to_model_parallel ? &reduce_scatter_to_sequence_parallel_region
+                        : &scatter_to_sequence_parallel_region,
+      dim, to_model_parallel, group);
+}
+
+Tensor reduce_scatter_autograd(DispatchKeySet keys, const Tensor& x,
+                               int64_t dim, std::string_view group) {
+  return differentiable<kReduceScatterToSequence>(
+      keys, x, dim, group,
+      [](const Tensor& grad, int64_t saved_dim, const GroupPtr& saved) {
+        return gather_from_sequence_parallel_region(
+            grad, saved_dim, /*to_model_parallel=*/true, saved);
+      },
+      dim, group);
+}
+
+/// Calls the op called `name`; a group of one is the identity.
+template <const char* const& name, typename... Args>
+Tensor along_dim(const Tensor& x, int64_t dim, const GroupPtr& group,
+                 Args... args) {
+  const GroupPtr over = detail::resolve_group(group, name);
+  detail::wrap_dim(x, dim, name);
+  if (over->size() == 1) {
+    return x;
+  }
+  return op<name, int64_t, Args..., std::string_view>().call(x, dim, args...,
+                                                             over->name());
+}
+
+TORCH_LIBRARY(colonnade, m) {
+  m.def(
+      "copy_to_tensor_model_parallel_region(Tensor(a) x, str group)"
+      " -> Tensor(a)");
+  m.def(
+      "reduce_from_tensor_model_parallel_region(Tensor x, str group)"
+      " -> Tensor");
+  m.def(
+      "scatter_to_tensor_model_parallel_region(Tensor x, int dim, str group)"
+      " -> Tensor");
+  m.def(
+      "gather_from_tensor_model_parallel_region(Tensor x, int dim, str group)"
+      " -> Tensor");
+  m.def(
+      "scatter_to_sequence_parallel_region(Tensor x, int dim, str group)"
+      " -> Tensor");
+  m.def(
+      "gather_from_sequence_parallel_region(Tensor x, int dim,"
+      " bool to_model_parallel, str group) -> Tensor");
+  m.def(
+      "reduce_scatter_to_sequence_parallel_region(Tensor x, int dim,"
+      " str group) -> Tensor");
+}
+
+TORCH_LIBRARY_IMPL(colonnade, CompositeExplicitAutograd, m) {
+  m.impl(kCopyTo, &copy_to_kernel);
+  m.impl(kReduceFrom, &reduce_from_kernel);
+  m.impl(kScatterTo, &scatter_kernel<kScatterTo>);
+  m.impl(kGatherFrom, &gather_from_kernel);
+  m.impl(kScatterToSequence, &scatter_kernel<kScatterToSequence>);
+  m.impl(kGatherFromSequence, &gather_from_sequence_kernel);
+  m.impl(kReduceScatterToSequence, &reduce_scatter_kernel);
+}
+
+TORCH_LIBRARY_IMPL(colonnade, ADInplaceOrView, m) {
+  m.impl(kCopyTo, &copy_to_view);
+}
+
+TORCH_LIBRARY_IMPL(colonnade, Autograd, m) {
+  m.impl(kCopyTo, &copy_to_autograd);
+  m.impl(kReduceFrom, &reduce_from_autograd);
+  m.impl(kScatterTo, &scatter_to_autograd);
+  m.impl(kGatherFrom, &gather_from_autograd);
+  m.impl(kScatterToSequence, &scatter_to_sequence_autograd);
+  m.impl(kGatherFromSequence, &gather_from_sequence_autograd);
+  m.impl(kReduceScatterToSequence, &reduce_scatter_autograd);
+}
+
+}  // namespace
+
+Tensor copy_to_tensor_model_parallel_region(const Tensor& x,
+                                            const GroupPtr& group) {
+  const GroupPtr over = detail::resolve_group(group, kCopyTo);
+  return over->size() == 1
+             ? x
+             : op<kCopyTo, std::string_view>().call(x, over->name());
+}
+
+Tensor reduce_from_tensor_model_parallel_region(const Tensor& x,
+                                                const GroupPtr& group) {
+  const GroupPtr over = detail::resolve_group(group, kReduceFrom);
+  return over->size() == 1
+             ? x
+             : op<kReduceFrom, std::string_view>().call(x, over->name());
+}
+
+Tensor scatter_to_tensor_model_parallel_region(const Tensor& x, int64_t dim,
+                                               const GroupPtr& group) {
+  return along_dim<kScatterTo>(x, dim, group);
+}
+
+Tensor gather_from_tensor_model_parallel_region(const Tensor& x, int64_t dim,
+                                                const GroupPtr& group) {
+  return along_dim<kGatherFrom>(x, dim, group);
+}
+
+Tensor scatter_to_sequence_parallel_region(const Tensor& x,
+                                           int64_t sequence_dimension,
+                                           const GroupPtr& group) {
+  return along_dim<kScatterToSequence>(x, sequence_dimension, group);
+}
+
+Tensor gather_from_sequence_parallel_region(const Tensor& x,
+                                            int64_t sequence_dimension,
+                                            bool to_model_parallel,
+                                            const GroupPtr& group) {
+  return along_dim<kGatherFromSequence>(x, sequence_dimension, group,
+                                        to_model_parallel);
+}
+
+Tensor reduce_scatter_to_sequence_parallel_region(const Tensor& x,
+                                                  int64_t sequence_dimension,
+                                                  const GroupPtr& group) {
+  return along_dim<kReduceScatterToSequence>(x, sequence_dimension, group);
+}
+
+}  // namespace colonnade::parallel_layers

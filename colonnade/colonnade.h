@@ -29,6 +29,7 @@
 #include "colonnade/parallel_layers/parallel_embedding.h"
 #include "colonnade/parallel_layers/row_parallel_linear.h"
 #include "colonnade/parallel_layers/save_load.h"
+#include "colonnade/parallel_layers/sharding.h"
 #include "colonnade/parallel_state/mesh.h"
 #include "colonnade/parallel_state/parallel_state.h"
 #include "colonnade/random/generators.h"

@@ -56,6 +56,7 @@ struct LinearFunction : torch::autograd::Function<LinearFunction> {
                         const Tensor& weight, const OptionalTensor& bias) {
     ctx->save_for_backward({weight.requires_grad() ? x : Tensor(),
                             x.requires_grad() ? weight : Tensor()});
+    ctx->saved_data["has_bias"] = bias.has_value();
     const at::AutoDispatchBelowADInplaceOrView below;
     return call_linear(x, weight, bias);
   }
@@ -74,7 +75,8 @@ struct LinearFunction : torch::autograd::Function<LinearFunction> {
       input_grads[1] =
           call_linear(as_rows(grad).t(), as_rows(saved[0]).t(), std::nullopt);
     }
-    if (ctx->needs_input_grad(2)) {
+    // Asking about an input that is not there is an error.
+    if (ctx->saved_data["has_bias"].toBool() && ctx->needs_input_grad(2)) {
       input_grads[2] = as_rows(grad).sum(0);
     }
     return input_grads;

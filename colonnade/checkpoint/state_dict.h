@@ -89,8 +89,8 @@ class COLONNADE_API StateValue {
   StateValue() = default;  ///< Nothing: Python's None.
   StateValue(bool value) : value_(value) {}
   template <std::integral T>
-  requires(!std::same_as<T, bool>) StateValue(T value)
-      : value_(static_cast<int64_t>(value)) {}
+    requires(!std::same_as<T, bool>)
+  StateValue(T value) : value_(static_cast<int64_t>(value)) {}
   template <std::floating_point T>
   StateValue(T value) : value_(static_cast<double>(value)) {}
   StateValue(std::string value) : value_(std::move(value)) {}

@@ -13,9 +13,10 @@
 #include <ATen/ops/empty.h>
 #include <torch/nn/module.h>
 
+#include <nlohmann/json.hpp>
+
 #include <cstring>
 #include <map>
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <utility>
 #include <vector>

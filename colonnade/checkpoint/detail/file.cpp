@@ -3,13 +3,14 @@
 
 #include "colonnade/core/error.h"
 
-#include <cerrno>
-#include <cstring>
 #include <fcntl.h>
 #include <sys/file.h>
 #include <sys/stat.h>
-#include <system_error>
 #include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <system_error>
 #include <utility>
 
 namespace colonnade::detail {

@@ -6,8 +6,9 @@
 
 #include <c10/core/ScalarType.h>
 
-#include <cstdint>
 #include <nlohmann/json.hpp>
+
+#include <cstdint>
 #include <string>
 #include <string_view>
 #include <vector>

@@ -5,9 +5,10 @@
 #include "colonnade/checkpoint/detail/safetensors.h"
 #include "colonnade/core/error.h"
 
+#include <nlohmann/json.hpp>
+
 #include <algorithm>
 #include <map>
-#include <nlohmann/json.hpp>
 #include <numeric>
 #include <tuple>
 #include <unordered_map>

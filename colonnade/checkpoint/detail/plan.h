@@ -8,8 +8,9 @@
 #include "colonnade/checkpoint/detail/tree.h"
 #include "colonnade/checkpoint/state_dict.h"
 
-#include <cstdint>
 #include <nlohmann/json_fwd.hpp>
+
+#include <cstdint>
 #include <span>
 #include <string>
 #include <vector>

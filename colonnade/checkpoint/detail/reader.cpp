@@ -4,9 +4,10 @@
 #include "colonnade/checkpoint/detail/digest.h"
 #include "colonnade/core/error.h"
 
+#include <nlohmann/json.hpp>
+
 #include <algorithm>
 #include <cstring>
-#include <nlohmann/json.hpp>
 #include <set>
 #include <utility>
 

@@ -5,8 +5,9 @@
 #include "colonnade/checkpoint/detail/tree.h"
 #include "colonnade/core/error.h"
 
-#include <cstring>
 #include <nlohmann/json.hpp>
+
+#include <cstring>
 #include <utility>
 
 namespace colonnade::detail {

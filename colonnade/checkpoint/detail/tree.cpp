@@ -3,8 +3,9 @@
 
 #include "colonnade/core/error.h"
 
-#include <cmath>
 #include <nlohmann/json.hpp>
+
+#include <cmath>
 #include <unordered_set>
 #include <utility>
 

@@ -4,8 +4,9 @@
 #include "colonnade/checkpoint/state_dict.h"
 #include "colonnade/core/api.h"
 
-#include <functional>
 #include <nlohmann/json_fwd.hpp>
+
+#include <functional>
 #include <string>
 #include <vector>
 

@@ -2,6 +2,7 @@
 #include "colonnade/parallel_layers/functional.h"
 
 #include "colonnade/core/error.h"
+#include "colonnade/parallel_layers/detail/reduce_in_place.h"
 #include "colonnade/parallel_layers/detail/resolve_group.h"
 #include "colonnade/parallel_layers/detail/shard_ops.h"
 #include "colonnade/parallel_layers/mappings.h"
@@ -159,7 +160,7 @@ Tensor row_parallel_linear(const Tensor& x, const Tensor& weight,
   y = y.to(options.reduce_dtype.value_or(dtype));
   y = options.sequence_parallel_enabled
           ? reduce_scatter_to_sequence_parallel_region(y, sequence, over)
-          : reduce_from_tensor_model_parallel_region(y, over);
+          : detail::reduce_in_place(y, over);
   y = y.to(dtype);
   if (!bias.defined()) {
     return y;
@@ -190,7 +191,7 @@ Tensor parallel_embedding(const Tensor& ids, const Tensor& weight,
                                            options.padding_idx, over);
   return options.sequence_parallel_enabled
              ? reduce_scatter_to_sequence_parallel_region(y, sequence, over)
-             : reduce_from_tensor_model_parallel_region(y, over);
+             : detail::reduce_in_place(y, over);
 }
 
 }  // namespace colonnade::parallel_layers::functional

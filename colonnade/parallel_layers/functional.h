@@ -55,7 +55,8 @@ struct RowParallelOptions {
   bool sequence_parallel_enabled = false;
   int64_t sequence_dimension = 0;
   bool reduce_output = true;
-  std::optional<at::ScalarType> reduce_dtype;  ///< Empty: that of the product.
+  std::optional<at::ScalarType> reduce_dtype =
+      {};  ///< Empty: that of the product.
   /// Whole, without padding; -1: P times the columns of the weight.
   int64_t input_size = -1;
 };
@@ -76,8 +77,8 @@ COLONNADE_API at::Tensor row_parallel_linear(
     const RowParallelOptions& options = {}, const GroupPtr& group = nullptr);
 
 struct ParallelEmbeddingOptions {
-  int64_t num_embeddings = 0;          ///< Whole, without padding.
-  std::optional<int64_t> padding_idx;  ///< Gets no gradient.
+  int64_t num_embeddings = 0;               ///< Whole, without padding.
+  std::optional<int64_t> padding_idx = {};  ///< Gets no gradient.
   bool sequence_parallel_enabled = false;
   int64_t sequence_dimension = 0;
 };

@@ -4,6 +4,7 @@
 #include "colonnade/comm/rank_context.h"
 #include "colonnade/core/error.h"
 #include "colonnade/parallel_layers/detail/dim_collectives.h"
+#include "colonnade/parallel_layers/detail/reduce_in_place.h"
 #include "colonnade/parallel_layers/detail/resolve_group.h"
 
 #include <ATen/core/LegacyTypeDispatch.h>
@@ -17,6 +18,7 @@
 #include <string>
 #include <string_view>
 #include <type_traits>
+#include <utility>
 
 namespace colonnade::parallel_layers {
 namespace {
@@ -28,6 +30,8 @@ using torch::autograd::variable_list;
 // Names of the ops and of the functions alike; subjects of their errors.
 constexpr const char* kCopyTo = "copy_to_tensor_model_parallel_region";
 constexpr const char* kReduceFrom = "reduce_from_tensor_model_parallel_region";
+constexpr const char* kReduceFromInPlace =
+    "reduce_from_tensor_model_parallel_region_";
 constexpr const char* kScatterTo = "scatter_to_tensor_model_parallel_region";
 constexpr const char* kGatherFrom = "gather_from_tensor_model_parallel_region";
 constexpr const char* kScatterToSequence =
@@ -51,6 +55,16 @@ Tensor copy_to_kernel(const Tensor& x, std::string_view) {
 
 Tensor reduce_from_kernel(const Tensor& x, std::string_view group) {
   return detail::all_reduce(x, group_named(group));
+}
+
+Tensor& reduce_in_place_kernel(Tensor& x, std::string_view group) {
+  if (!x.is_contiguous()) {
+    return x.copy_(detail::all_reduce(x, group_named(group)));
+  }
+  if (!x.is_meta()) {
+    group_named(group).all_reduce(x);
+  }
+  return x;
 }
 
 template <const char* const& name>
@@ -89,9 +103,15 @@ const auto& op() {
   return handle;
 }
 
-/// What a mapping's backward calls: the mapping that is its transpose.
-using Transpose = Tensor (*)(const Tensor& grad, int64_t dim,
-                             const GroupPtr& group);
+/// What a mapping's backward calls: the mapping that is its transpose. It owns
+/// the gradient as far as autograd's engine does.
+using Transpose = Tensor (*)(Tensor grad, int64_t dim, const GroupPtr& group);
+
+/// A mapping along a dim as a Transpose.
+template <Tensor (*mapping)(const Tensor&, int64_t, const GroupPtr&)>
+Tensor transposed(Tensor grad, int64_t dim, const GroupPtr& group) {
+  return mapping(grad, dim, group);
+}
 
 struct MappingBackward final : torch::autograd::Node {
   variable_list apply(variable_list&& grads) override {
@@ -99,7 +119,7 @@ struct MappingBackward final : torch::autograd::Node {
       return {Tensor()};
     }
     const RankContextScope scope(context);
-    return {transpose(grads[0], dim, group)};
+    return {transpose(std::move(grads[0]), dim, group)};
   }
   std::string name() const override { return mapping; }
 
@@ -110,25 +130,34 @@ struct MappingBackward final : torch::autograd::Node {
   RankContextPtr context;
 };
 
-/// The Autograd kernel of the op called `name`: the kernel below, and a node
-/// that remembers this rank where `x` needs a gradient.
+/// The node that remembers this rank for the backward of the mapping called
+/// `name`; null where `x` needs no gradient.
+std::shared_ptr<MappingBackward> backward_node(const char* name,
+                                               const Tensor& x, int64_t dim,
+                                               std::string_view group,
+                                               Transpose transpose) {
+  check_arg(!torch::autograd::isFwGradDefined(x), name,
+            ": forward-mode derivatives are not supported");
+  if (!torch::autograd::compute_requires_grad(x)) {
+    return nullptr;
+  }
+  std::shared_ptr<MappingBackward> node(new MappingBackward,
+                                        torch::autograd::deleteNode);
+  node->set_next_edges(torch::autograd::collect_next_edges(x));
+  node->mapping = name;
+  node->transpose = transpose;
+  node->dim = dim;
+  node->context = RankContext::current();
+  node->group = node->context->group(group);
+  return node;
+}
+
+/// The Autograd kernel of the op called `name`: the kernel below, and a node.
 template <const char* const& name, typename... Args>
 Tensor differentiable(DispatchKeySet keys, const Tensor& x, int64_t dim,
                       std::string_view group, Transpose transpose,
                       Args... args) {
-  check_arg(!torch::autograd::isFwGradDefined(x), name,
-            ": forward-mode derivatives are not supported");
-  std::shared_ptr<MappingBackward> node;
-  if (torch::autograd::compute_requires_grad(x)) {
-    node = std::shared_ptr<MappingBackward>(new MappingBackward,
-                                            torch::autograd::deleteNode);
-    node->set_next_edges(torch::autograd::collect_next_edges(x));
-    node->mapping = name;
-    node->transpose = transpose;
-    node->dim = dim;
-    node->context = RankContext::current();
-    node->group = node->context->group(group);
-  }
+  const auto node = backward_node(name, x, dim, group, transpose);
   // A view is still to pass ADInplaceOrView.
   using Below =
       std::conditional_t<&name == &kCopyTo, at::AutoDispatchBelowAutograd,
@@ -144,14 +173,22 @@ Tensor differentiable(DispatchKeySet keys, const Tensor& x, int64_t dim,
   return y;
 }
 
+/// Whether nobody else can see the memory of `grad`, nor will ask for the
+/// derivative of what becomes of it.
+bool is_free_to_change(const Tensor& grad) {
+  return !at::GradMode::is_enabled() && grad.use_count() == 1 &&
+         grad.storage().use_count() == 1 && grad.is_contiguous();
+}
+
+Tensor reduce_gradient(Tensor grad, int64_t, const GroupPtr& group) {
+  return is_free_to_change(grad)
+             ? detail::reduce_in_place(grad, group)
+             : reduce_from_tensor_model_parallel_region(grad, group);
+}
+
 Tensor copy_to_autograd(DispatchKeySet keys, const Tensor& x,
                         std::string_view group) {
-  return differentiable<kCopyTo>(
-      keys, x, 0, group,
-      [](const Tensor& grad, int64_t, const GroupPtr& saved) {
-        return reduce_from_tensor_model_parallel_region(grad, saved);
-      },
-      group);
+  return differentiable<kCopyTo>(keys, x, 0, group, &reduce_gradient, group);
 }
 
 /// Tells autograd that the copy shares memory. Its history cannot be made anew
@@ -175,35 +212,72 @@ Tensor copy_to_view(DispatchKeySet keys, const Tensor& x,
                                   /*rev_view_func=*/nullptr, made_in);
 }
 
+Tensor copy_to_gradient(Tensor grad, int64_t, const GroupPtr& group) {
+  return copy_to_tensor_model_parallel_region(grad, group);
+}
+
 Tensor reduce_from_autograd(DispatchKeySet keys, const Tensor& x,
                             std::string_view group) {
-  return differentiable<kReduceFrom>(
-      keys, x, 0, group,
-      [](const Tensor& grad, int64_t, const GroupPtr& saved) {
-        return copy_to_tensor_model_parallel_region(grad, saved);
-      },
-      group);
+  return differentiable<kReduceFrom>(keys, x, 0, group, &copy_to_gradient,
+                                     group);
+}
+
+const auto& reduce_in_place_op() {
+  static const auto handle =
+      c10::Dispatcher::singleton()
+          .findSchemaOrThrow(concat("colonnade::", kReduceFromInPlace).c_str(),
+                             "")
+          .typed<Tensor&(Tensor&, std::string_view)>();
+  return handle;
+}
+
+Tensor& reduce_in_place_autograd(DispatchKeySet keys, Tensor& x,
+                                 std::string_view group) {
+  const auto node =
+      backward_node(kReduceFromInPlace, x, 0, group, &copy_to_gradient);
+  torch::autograd::check_inplace(x, node != nullptr);
+  {
+    const at::AutoDispatchBelowAutograd below;
+    reduce_in_place_op().redispatch(keys & c10::after_autograd_keyset, x,
+                                    group);
+  }
+  if (node != nullptr) {
+    torch::autograd::rebase_history(x, node);
+  }
+  return x;
+}
+
+/// Tells autograd that the tensor has changed.
+Tensor& reduce_in_place_version(DispatchKeySet keys, Tensor& x,
+                                std::string_view group) {
+  {
+    const at::AutoDispatchBelowADInplaceOrView below;
+    reduce_in_place_op().redispatch(keys & c10::after_ADInplaceOrView_keyset, x,
+                                    group);
+  }
+  torch::autograd::increment_version(x);
+  return x;
 }
 
 Tensor scatter_to_autograd(DispatchKeySet keys, const Tensor& x, int64_t dim,
                            std::string_view group) {
-  return differentiable<kScatterTo>(keys, x, dim, group,
-                                    &gather_from_tensor_model_parallel_region,
-                                    dim, group);
+  return differentiable<kScatterTo>(
+      keys, x, dim, group,
+      &transposed<&gather_from_tensor_model_parallel_region>, dim, group);
 }
 
 Tensor gather_from_autograd(DispatchKeySet keys, const Tensor& x, int64_t dim,
                             std::string_view group) {
-  return differentiable<kGatherFrom>(keys, x, dim, group,
-                                     &scatter_to_tensor_model_parallel_region,
-                                     dim, group);
+  return differentiable<kGatherFrom>(
+      keys, x, dim, group,
+      &transposed<&scatter_to_tensor_model_parallel_region>, dim, group);
 }
 
 Tensor scatter_to_sequence_autograd(DispatchKeySet keys, const Tensor& x,
                                     int64_t dim, std::string_view group) {
   return differentiable<kScatterToSequence>(
       keys, x, dim, group,
-      [](const Tensor& grad, int64_t saved_dim, const GroupPtr& saved) {
+      [](Tensor grad, int64_t saved_dim, const GroupPtr& saved) {
         return gather_from_sequence_parallel_region(
             grad, saved_dim, /*to_model_parallel=*/false, saved);
       },
@@ -215,8 +289,9 @@ Tensor gather_from_sequence_autograd(DispatchKeySet keys, const Tensor& x,
                                      std::string_view group) {
   return differentiable<kGatherFromSequence>(
       keys, x, dim, group,
-      to_model_parallel ? &reduce_scatter_to_sequence_parallel_region
-                        : &scatter_to_sequence_parallel_region,
+      to_model_parallel
+          ? &transposed<&reduce_scatter_to_sequence_parallel_region>
+          : &transposed<&scatter_to_sequence_parallel_region>,
       dim, to_model_parallel, group);
 }
 
@@ -224,7 +299,7 @@ Tensor reduce_scatter_autograd(DispatchKeySet keys, const Tensor& x,
                                int64_t dim, std::string_view group) {
   return differentiable<kReduceScatterToSequence>(
       keys, x, dim, group,
-      [](const Tensor& grad, int64_t saved_dim, const GroupPtr& saved) {
+      [](Tensor grad, int64_t saved_dim, const GroupPtr& saved) {
         return gather_from_sequence_parallel_region(
             grad, saved_dim, /*to_model_parallel=*/true, saved);
       },
@@ -252,6 +327,9 @@ TORCH_LIBRARY(colonnade, m) {
       "reduce_from_tensor_model_parallel_region(Tensor x, str group)"
       " -> Tensor");
   m.def(
+      "reduce_from_tensor_model_parallel_region_(Tensor(a!) x, str group)"
+      " -> Tensor(a!)");
+  m.def(
       "scatter_to_tensor_model_parallel_region(Tensor x, int dim, str group)"
       " -> Tensor");
   m.def(
@@ -271,6 +349,7 @@ TORCH_LIBRARY(colonnade, m) {
 TORCH_LIBRARY_IMPL(colonnade, CompositeExplicitAutograd, m) {
   m.impl(kCopyTo, &copy_to_kernel);
   m.impl(kReduceFrom, &reduce_from_kernel);
+  m.impl(kReduceFromInPlace, &reduce_in_place_kernel);
   m.impl(kScatterTo, &scatter_kernel<kScatterTo>);
   m.impl(kGatherFrom, &gather_from_kernel);
   m.impl(kScatterToSequence, &scatter_kernel<kScatterToSequence>);
@@ -280,11 +359,13 @@ TORCH_LIBRARY_IMPL(colonnade, CompositeExplicitAutograd, m) {
 
 TORCH_LIBRARY_IMPL(colonnade, ADInplaceOrView, m) {
   m.impl(kCopyTo, &copy_to_view);
+  m.impl(kReduceFromInPlace, &reduce_in_place_version);
 }
 
 TORCH_LIBRARY_IMPL(colonnade, Autograd, m) {
   m.impl(kCopyTo, &copy_to_autograd);
   m.impl(kReduceFrom, &reduce_from_autograd);
+  m.impl(kReduceFromInPlace, &reduce_in_place_autograd);
   m.impl(kScatterTo, &scatter_to_autograd);
   m.impl(kGatherFrom, &gather_from_autograd);
   m.impl(kScatterToSequence, &scatter_to_sequence_autograd);
@@ -308,6 +389,10 @@ Tensor reduce_from_tensor_model_parallel_region(const Tensor& x,
   return over->size() == 1
              ? x
              : op<kReduceFrom, std::string_view>().call(x, over->name());
+}
+
+Tensor detail::reduce_in_place(Tensor x, const GroupPtr& group) {
+  return group->size() == 1 ? x : reduce_in_place_op().call(x, group->name());
 }
 
 Tensor scatter_to_tensor_model_parallel_region(const Tensor& x, int64_t dim,

@@ -12,6 +12,7 @@
 #include <ATen/ops/constant_pad_nd.h>
 #include <ATen/ops/embedding.h>
 #include <ATen/ops/embedding_dense_backward.h>
+#include <c10/util/SmallVector.h>
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/csrc/autograd/functions/utils.h>
 #include <torch/library.h>
@@ -117,7 +118,7 @@ struct LocalIds {
 
 LocalIds local_ids(const Tensor& ids, int64_t first, int64_t rows,
                    int64_t num_embeddings) {
-  if (rows >= num_embeddings) {
+  if (first == 0 && rows >= num_embeddings) {
     return {ids, Tensor()};
   }
   Tensor local = ids - first;
@@ -131,6 +132,11 @@ Tensor vocab_embedding_kernel(const Tensor& weight, const Tensor& ids,
                               std::optional<int64_t> /*padding_idx*/,
                               std::string_view group) {
   check_ids(ids, num_embeddings);
+  if (weight.is_meta()) {  // torch has no embedding there
+    c10::SmallVector<int64_t, 6> shape(ids.sizes().begin(), ids.sizes().end());
+    shape.push_back(weight.size(1));
+    return weight.new_empty(shape);
+  }
   const int64_t rows = weight.size(0);
   const LocalIds local =
       local_ids(ids, rank_in(group) * rows, rows, num_embeddings);

@@ -1,0 +1,20 @@
+// colonnade/core/settings.h
+#pragma once
+
+#include "colonnade/core/api.h"
+
+#include <string>
+
+namespace colonnade {
+
+/// What the user says about the whole process. launch, which alone reads the
+/// environment, fills it in as the library is loaded.
+struct Settings {
+  std::string matmul_engine;  ///< COLONNADE_MATMUL; empty where it is not set.
+};
+
+/// The process's settings. Each is read where it is first needed; change one
+/// before that, and before there are ranks.
+COLONNADE_API Settings& settings();
+
+}  // namespace colonnade

@@ -14,6 +14,7 @@
 #include "colonnade/core/cores.h"
 #include "colonnade/core/error.h"
 #include "colonnade/core/log.h"
+#include "colonnade/core/settings.h"
 #include "colonnade/core/version.h"
 #include "colonnade/launch/launch.h"
 #include "colonnade/memory/caching_allocator.h"

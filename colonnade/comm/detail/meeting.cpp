@@ -48,14 +48,25 @@ Seat::Seat(SharedWorld& world, Meeting& meeting, int member)
     : world_(world), meeting_(meeting), member_(member) {}
 
 Gate::State Seat::look_awake(const Gate& gate, uint64_t round) const {
+  constexpr int kLooksPerClock = 64;
   Gate::State state = gate.state(round);
-  for (int i = 0; state == Gate::State::kWaiting && i < world_.patience.spins;
-       ++i) {
+  for (int i = 0; state == Gate::State::kWaiting && i < kLooksPerClock; ++i) {
     pause_core();
     state = gate.state(round);
   }
-  for (int i = 0; state == Gate::State::kWaiting && i < world_.patience.yields;
-       ++i) {
+  if (state != Gate::State::kWaiting) [[likely]] {
+    return state;
+  }
+  const auto start = Clock::now();
+  while (state == Gate::State::kWaiting &&
+         Clock::now() - start < world_.patience.spin) {
+    for (int i = 0; state == Gate::State::kWaiting && i < kLooksPerClock; ++i) {
+      pause_core();
+      state = gate.state(round);
+    }
+  }
+  const Clock::duration awake = world_.patience.spin + world_.patience.yield;
+  while (state == Gate::State::kWaiting && Clock::now() - start < awake) {
     sched_yield();
     state = gate.state(round);
   }

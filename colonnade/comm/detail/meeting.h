@@ -15,16 +15,17 @@ namespace colonnade::detail {
 
 class SharedWorld;
 
-/// How long a thread waits awake before it sleeps.
+/// How long a thread waits awake before it sleeps. Times, not counts: where
+/// others are at work, one offer of the core can take 4 ms.
 struct Patience {
-  int spins;   ///< Looks with a pause between them.
-  int yields;  ///< Looks with the core offered to others between them.
+  std::chrono::microseconds spin;   ///< Looks with a pause between them.
+  std::chrono::microseconds yield;  ///< Then with the core offered to others.
 };
 
 /// What one rank lays open for the others in one call.
 struct alignas(64) Slot {
   /// Up to here a tensor is copied into its slot, not lent to the others.
-  static constexpr size_t kPayloadBytes = 4096;
+  static constexpr size_t kPayloadBytes = 2048;
 
   CallKey key;
   const std::byte* in = nullptr;

@@ -3,7 +3,6 @@
 
 #include "colonnade/core/error.h"
 
-#include <c10/util/BFloat16.h>
 #include <c10/util/Half.h>
 
 #include <algorithm>
@@ -34,40 +33,39 @@ namespace {
 /// Elements combined at a time: the accumulators stay in the first cache.
 constexpr int64_t kBlock = 1024;
 
-/// In what type elements are combined.
+/// How elements lie in memory, and in what type they are combined. Elements of
+/// 16 bits are plain integers to the compiler, which then vectorizes.
 template <typename T>
-struct Wide {
-  using type = T;
-};
-template <>
-struct Wide<c10::BFloat16> {
-  using type = float;
-};
-template <>
-struct Wide<c10::Half> {
-  using type = float;
+struct AsIs {
+  using Stored = T;
+  using Wide = T;
+  COLONNADE_INLINE static Wide widen(Stored x) { return x; }
+  COLONNADE_INLINE static Stored narrow(Wide x) { return x; }
 };
 
-template <typename T>
-COLONNADE_INLINE typename Wide<T>::type widen(T x) {
-  if constexpr (std::is_same_v<T, c10::BFloat16>) {
-    return std::bit_cast<float>(static_cast<uint32_t>(x.x) << 16);
-  } else {
-    return x;
+struct BFloat16 {
+  using Stored = uint16_t;
+  using Wide = float;
+  COLONNADE_INLINE static Wide widen(Stored x) {
+    return std::bit_cast<float>(static_cast<uint32_t>(x) << 16);
   }
-}
-
-template <typename T>
-COLONNADE_INLINE T narrow(typename Wide<T>::type x) {
-  if constexpr (std::is_same_v<T, c10::BFloat16>) {
+  COLONNADE_INLINE static Stored narrow(Wide x) {
     const auto bits = std::bit_cast<uint32_t>(x);
     const uint32_t rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
-    const bool is_nan = (bits & 0x7fffffff) > 0x7f800000;
-    return T(static_cast<uint16_t>(is_nan ? 0x7fc0 : rounded), T::from_bits());
-  } else {
-    return x;
+    return static_cast<uint16_t>(x == x ? rounded : 0x7fc0U);
   }
-}
+};
+
+struct Float16 {
+  using Stored = uint16_t;
+  using Wide = float;
+  COLONNADE_INLINE static Wide widen(Stored x) {
+    return c10::detail::fp16_ieee_to_fp32_value(x);
+  }
+  COLONNADE_INLINE static Stored narrow(Wide x) {
+    return c10::detail::fp16_ieee_from_fp32_value(x);
+  }
+};
 
 struct Sum {
   template <typename T>
@@ -97,29 +95,29 @@ struct Min {
 };
 
 template <typename T>
-COLONNADE_INLINE void load(typename Wide<T>::type* wide, const T* in,
+COLONNADE_INLINE void load(typename T::Wide* wide, const typename T::Stored* in,
                            int64_t n) {
   COLONNADE_VECTOR_LOOP
   for (int64_t i = 0; i < n; ++i) {
-    wide[i] = widen(in[i]);
+    wide[i] = T::widen(in[i]);
   }
 }
 
 template <typename Op, typename T>
-COLONNADE_INLINE void accumulate(typename Wide<T>::type* wide, const T* in,
-                                 int64_t n) {
+COLONNADE_INLINE void accumulate(typename T::Wide* wide,
+                                 const typename T::Stored* in, int64_t n) {
   COLONNADE_VECTOR_LOOP
   for (int64_t i = 0; i < n; ++i) {
-    wide[i] = Op::apply(wide[i], widen(in[i]));
+    wide[i] = Op::apply(wide[i], T::widen(in[i]));
   }
 }
 
 template <typename T>
-COLONNADE_INLINE void store(T* out, const typename Wide<T>::type* wide,
-                            int64_t n) {
+COLONNADE_INLINE void store(typename T::Stored* out,
+                            const typename T::Wide* wide, int64_t n) {
   COLONNADE_VECTOR_LOOP
   for (int64_t i = 0; i < n; ++i) {
-    out[i] = narrow<T>(wide[i]);
+    out[i] = T::narrow(wide[i]);
   }
 }
 
@@ -127,15 +125,16 @@ template <typename Op, typename T>
 COLONNADE_INLINE void combine_blocks(std::span<std::byte* const> outs,
                                      std::span<const std::byte* const> ins,
                                      int64_t begin, int64_t end) {
-  typename Wide<T>::type wide[kBlock];
+  typename T::Wide wide[kBlock];
   for (int64_t i = begin; i < end; i += kBlock) {
     const int64_t n = std::min(kBlock, end - i);
-    load(wide, reinterpret_cast<const T*>(ins[0]) + i, n);
+    load<T>(wide, reinterpret_cast<const typename T::Stored*>(ins[0]) + i, n);
     for (size_t j = 1; j < ins.size(); ++j) {
-      accumulate<Op>(wide, reinterpret_cast<const T*>(ins[j]) + i, n);
+      accumulate<Op, T>(
+          wide, reinterpret_cast<const typename T::Stored*>(ins[j]) + i, n);
     }
     for (std::byte* const out : outs) {
-      store(reinterpret_cast<T*>(out) + i, wide, n);
+      store<T>(reinterpret_cast<typename T::Stored*>(out) + i, wide, n);
     }
   }
 }
@@ -145,19 +144,19 @@ template <typename Op, typename T>
 COLONNADE_INLINE void combine_two(std::span<std::byte* const> outs,
                                   std::span<const std::byte* const> ins,
                                   int64_t begin, int64_t end) {
-  const T* const a = reinterpret_cast<const T*>(ins[0]);
-  const T* const b = reinterpret_cast<const T*>(ins[1]);
-  T* const x = reinterpret_cast<T*>(outs[0]);
-  T* const y = reinterpret_cast<T*>(outs[outs.size() - 1]);
+  const auto* const a = reinterpret_cast<const typename T::Stored*>(ins[0]);
+  const auto* const b = reinterpret_cast<const typename T::Stored*>(ins[1]);
+  auto* const x = reinterpret_cast<typename T::Stored*>(outs[0]);
+  auto* const y = reinterpret_cast<typename T::Stored*>(outs[outs.size() - 1]);
   if (x == y) {
     COLONNADE_VECTOR_LOOP
     for (int64_t i = begin; i < end; ++i) {
-      x[i] = narrow<T>(Op::apply(widen(a[i]), widen(b[i])));
+      x[i] = T::narrow(Op::apply(T::widen(a[i]), T::widen(b[i])));
     }
   } else {
     COLONNADE_VECTOR_LOOP
     for (int64_t i = begin; i < end; ++i) {
-      const T sum = narrow<T>(Op::apply(widen(a[i]), widen(b[i])));
+      const auto sum = T::narrow(Op::apply(T::widen(a[i]), T::widen(b[i])));
       x[i] = sum;
       y[i] = sum;
     }
@@ -191,18 +190,18 @@ COLONNADE_AVX2 void combine_avx2(std::span<std::byte* const> outs,
   combine<Op, T>(outs, ins, begin, end);
 }
 
-COLONNADE_AVX2 void load_half(float* wide, const c10::Half* in, int64_t n) {
+COLONNADE_AVX2 void load_half(float* wide, const uint16_t* in, int64_t n) {
   int64_t i = 0;
   for (; i + 8 <= n; i += 8) {
     const __m128i x = _mm_loadu_si128(reinterpret_cast<const __m128i*>(in + i));
     _mm256_storeu_ps(wide + i, _mm256_cvtph_ps(x));
   }
   for (; i < n; ++i) {
-    wide[i] = _cvtsh_ss(in[i].x);
+    wide[i] = _cvtsh_ss(in[i]);
   }
 }
 
-COLONNADE_AVX2 void store_half(c10::Half* out, const float* wide, int64_t n) {
+COLONNADE_AVX2 void store_half(uint16_t* out, const float* wide, int64_t n) {
   int64_t i = 0;
   for (; i + 8 <= n; i += 8) {
     const __m256 x = _mm256_loadu_ps(wide + i);
@@ -210,7 +209,7 @@ COLONNADE_AVX2 void store_half(c10::Half* out, const float* wide, int64_t n) {
                      _mm256_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT));
   }
   for (; i < n; ++i) {
-    out[i].x = _cvtss_sh(wide[i], _MM_FROUND_TO_NEAREST_INT);
+    out[i] = _cvtss_sh(wide[i], _MM_FROUND_TO_NEAREST_INT);
   }
 }
 
@@ -223,16 +222,16 @@ COLONNADE_AVX2 void combine_half(std::span<std::byte* const> outs,
   float next[kBlock];
   for (int64_t i = begin; i < end; i += kBlock) {
     const int64_t n = std::min(kBlock, end - i);
-    load_half(wide, reinterpret_cast<const c10::Half*>(ins[0]) + i, n);
+    load_half(wide, reinterpret_cast<const uint16_t*>(ins[0]) + i, n);
     for (size_t j = 1; j < ins.size(); ++j) {
-      load_half(next, reinterpret_cast<const c10::Half*>(ins[j]) + i, n);
-      accumulate<Op>(wide, next, n);
+      load_half(next, reinterpret_cast<const uint16_t*>(ins[j]) + i, n);
+      accumulate<Op, AsIs<float>>(wide, next, n);
     }
-    store_half(reinterpret_cast<c10::Half*>(outs[0]) + i, wide, n);
+    store_half(reinterpret_cast<uint16_t*>(outs[0]) + i, wide, n);
     for (size_t j = 1; j < outs.size(); ++j) {
-      std::memcpy(reinterpret_cast<c10::Half*>(outs[j]) + i,
-                  reinterpret_cast<const c10::Half*>(outs[0]) + i,
-                  static_cast<size_t>(n) * sizeof(c10::Half));
+      std::memcpy(reinterpret_cast<uint16_t*>(outs[j]) + i,
+                  reinterpret_cast<const uint16_t*>(outs[0]) + i,
+                  static_cast<size_t>(n) * sizeof(uint16_t));
     }
   }
 }
@@ -251,7 +250,7 @@ void run(std::span<std::byte* const> outs,
          std::span<const std::byte* const> ins, int64_t begin, int64_t end) {
 #if defined(__x86_64__)
   if (has_avx2()) {
-    if constexpr (std::is_same_v<T, c10::Half>) {
+    if constexpr (std::is_same_v<T, Float16>) {
       return combine_half<Op>(outs, ins, begin, end);
     } else {
       return combine_avx2<Op, T>(outs, ins, begin, end);
@@ -299,27 +298,27 @@ void reduce(at::ScalarType dtype, ReduceOp op, std::span<std::byte* const> outs,
             std::span<const std::byte* const> ins, int64_t begin, int64_t end) {
   switch (dtype) {
     case at::kFloat:
-      return run<float>(op, outs, ins, begin, end);
+      return run<AsIs<float>>(op, outs, ins, begin, end);
     case at::kDouble:
-      return run<double>(op, outs, ins, begin, end);
+      return run<AsIs<double>>(op, outs, ins, begin, end);
     case at::kHalf:
-      return run<c10::Half>(op, outs, ins, begin, end);
+      return run<Float16>(op, outs, ins, begin, end);
     case at::kBFloat16:
-      return run<c10::BFloat16>(op, outs, ins, begin, end);
+      return run<BFloat16>(op, outs, ins, begin, end);
     case at::kByte:
-      return run<uint8_t>(op, outs, ins, begin, end);
+      return run<AsIs<uint8_t>>(op, outs, ins, begin, end);
     case at::kChar:
-      return run<int8_t>(op, outs, ins, begin, end);
+      return run<AsIs<int8_t>>(op, outs, ins, begin, end);
     case at::kShort:
-      return run<int16_t>(op, outs, ins, begin, end);
+      return run<AsIs<int16_t>>(op, outs, ins, begin, end);
     case at::kInt:
-      return run<int32_t>(op, outs, ins, begin, end);
+      return run<AsIs<int32_t>>(op, outs, ins, begin, end);
     case at::kLong:
-      return run<int64_t>(op, outs, ins, begin, end);
+      return run<AsIs<int64_t>>(op, outs, ins, begin, end);
     case at::kComplexFloat:  // sums of the parts
-      return run<float>(op, outs, ins, 2 * begin, 2 * end);
+      return run<AsIs<float>>(op, outs, ins, 2 * begin, 2 * end);
     case at::kComplexDouble:
-      return run<double>(op, outs, ins, 2 * begin, 2 * end);
+      return run<AsIs<double>>(op, outs, ins, 2 * begin, 2 * end);
     default:
       throw InvalidArgument("reduce: no kernel for this dtype");
   }

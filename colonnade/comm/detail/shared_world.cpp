@@ -12,11 +12,11 @@
 namespace colonnade::detail {
 namespace {
 
-/// Threads that all have a core look for some 50 us before they yield; others
-/// yield at once, since the peer may need this core to arrive.
+/// Threads that all have a core spin for longer than ranks usually differ;
+/// others yield at once, since the peer may need this core to arrive.
 Patience patience_for(int size) {
-  return size <= usable_cores() ? Patience{.spins = 2000, .yields = 100}
-                                : Patience{.spins = 0, .yields = 50};
+  return {.spin = std::chrono::microseconds(size <= usable_cores() ? 500 : 0),
+          .yield = std::chrono::microseconds(100)};
 }
 
 }  // namespace

@@ -1,0 +1,56 @@
+// tests/launch/launch_test.cpp
+#include "colonnade/launch/launch.h"
+
+#include "colonnade/core/error.h"
+#include "tests/error_of.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <stdlib.h>
+
+#include <atomic>
+
+namespace colonnade {
+namespace {
+
+/// An environment variable, set for as long as this lives.
+class Variable {
+ public:
+  Variable(const char* name, const char* value) : name_(name) {
+    setenv(name, value, /*overwrite=*/1);
+  }
+  ~Variable() { unsetenv(name_); }
+  Variable(const Variable&) = delete;
+  Variable& operator=(const Variable&) = delete;
+
+ private:
+  const char* name_;
+};
+
+TEST(Launch, MakesThreadRanksWithoutALauncher) {
+  for (const int threads : {1, 3}) {
+    std::atomic<int> runs = 0;
+    LaunchOptions options;
+    options.threads = threads;
+    launch([&] { ++runs; }, options);
+    EXPECT_EQ(runs, threads);
+  }
+}
+
+TEST(Launch, RefusesTheRanksOfALauncher) {
+  const Variable variable("WORLD_SIZE", "4");
+  EXPECT_EQ(error_of<InvalidArgument>([] { launch([] {}); }),
+            "launch: torchrun started 4 processes (WORLD_SIZE=4), and this "
+            "version has no ranks that are processes; start one process and "
+            "set LaunchOptions::threads to 4");
+}
+
+TEST(Launch, TakesALauncherOfOneProcess) {
+  const Variable variable("OMPI_COMM_WORLD_SIZE", "1");
+  std::atomic<int> runs = 0;
+  launch([&] { ++runs; });
+  EXPECT_EQ(runs, 1);
+}
+
+}  // namespace
+}  // namespace colonnade

@@ -55,7 +55,8 @@ Tensor AttentionImpl::project_kv(const Tensor& x, const Tensor& weight) const {
   if (heads_.kv_heads.back() - first == count - 1) {
     return y.narrow(2, first, count);
   }
-  return y.index_select(2, at::tensor(heads_.kv_heads, x.device()));
+  return y.index_select(
+      2, at::tensor(heads_.kv_heads, x.options().dtype(at::kLong)));
 }
 
 /// q [batch, heads, seq, head_dim]; output as q.

@@ -37,6 +37,7 @@ LlamaModelImpl::LlamaModelImpl(const LlamaOptions& options)
 
 Tensor LlamaModelImpl::forward(const Tensor& ids, KvCache* cache) {
   Tensor x = embed_tokens(ids);
+  rotary_.move_to(x.device());
   for (LlamaBlock& layer : layers) {
     x = layer(x, rotary_, cache);
   }

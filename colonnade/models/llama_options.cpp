@@ -10,8 +10,6 @@
 
 namespace colonnade {
 
-using std::string_view_literals::operator""sv;
-
 namespace {
 
 constexpr std::array<std::pair<std::string_view, at::ScalarType>, 4> kDtypes{{
@@ -83,36 +81,36 @@ LlamaOptions LlamaOptions::resolved(int64_t tp_size) const {
 
 StateDict LlamaOptions::to_state() const {
   StateDict state;
-  state["vocab_size"sv] = vocab_size();
-  state["hidden_size"sv] = hidden_size();
-  state["intermediate_size"sv] = intermediate_size();
-  state["num_layers"sv] = num_layers();
-  state["num_heads"sv] = num_heads();
-  state["num_kv_heads"sv] = num_kv_heads();
-  state["head_dim"sv] = head_dim();
-  state["rope_theta"sv] = rope_theta();
-  state["norm_eps"sv] = norm_eps();
-  state["max_positions"sv] = max_positions();
-  state["tie_embeddings"sv] = tie_embeddings();
-  state["init_std"sv] = init_std();
-  state["dtype"sv] = dtype_name(dtype());
+  state["vocab_size"] = vocab_size();
+  state["hidden_size"] = hidden_size();
+  state["intermediate_size"] = intermediate_size();
+  state["num_layers"] = num_layers();
+  state["num_heads"] = num_heads();
+  state["num_kv_heads"] = num_kv_heads();
+  state["head_dim"] = head_dim();
+  state["rope_theta"] = rope_theta();
+  state["norm_eps"] = norm_eps();
+  state["max_positions"] = max_positions();
+  state["tie_embeddings"] = tie_embeddings();
+  state["init_std"] = init_std();
+  state["dtype"] = dtype_name(dtype());
   return state;
 }
 
 LlamaOptions LlamaOptions::from_state(const StateDict& state) {
-  return LlamaOptions(state.at("vocab_size"sv).to_int())
-      .hidden_size(state.at("hidden_size"sv).to_int())
-      .intermediate_size(state.at("intermediate_size"sv).to_int())
-      .num_layers(state.at("num_layers"sv).to_int())
-      .num_heads(state.at("num_heads"sv).to_int())
-      .num_kv_heads(state.at("num_kv_heads"sv).to_int())
-      .head_dim(state.at("head_dim"sv).to_int())
-      .rope_theta(state.at("rope_theta"sv).to_double())
-      .norm_eps(state.at("norm_eps"sv).to_double())
-      .max_positions(state.at("max_positions"sv).to_int())
-      .tie_embeddings(state.at("tie_embeddings"sv).to_bool())
-      .init_std(state.at("init_std"sv).to_double())
-      .dtype(dtype_of_name(state.at("dtype"sv).to_string()));
+  return LlamaOptions(state.at("vocab_size").to_int())
+      .hidden_size(state.at("hidden_size").to_int())
+      .intermediate_size(state.at("intermediate_size").to_int())
+      .num_layers(state.at("num_layers").to_int())
+      .num_heads(state.at("num_heads").to_int())
+      .num_kv_heads(state.at("num_kv_heads").to_int())
+      .head_dim(state.at("head_dim").to_int())
+      .rope_theta(state.at("rope_theta").to_double())
+      .norm_eps(state.at("norm_eps").to_double())
+      .max_positions(state.at("max_positions").to_int())
+      .tie_embeddings(state.at("tie_embeddings").to_bool())
+      .init_std(state.at("init_std").to_double())
+      .dtype(dtype_of_name(state.at("dtype").to_string()));
 }
 
 }  // namespace colonnade

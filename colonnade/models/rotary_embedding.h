@@ -18,6 +18,9 @@ class RotaryEmbedding {
   /// Tables for all of max_positions: 4 * max_positions * head_dim bytes.
   explicit RotaryEmbedding(const LlamaOptions& options);
 
+  /// Moves the tables; nothing where they are there, or `device` is meta.
+  void move_to(at::Device device);
+
   /// x         [batch, seq, heads, head_dim]
   /// position  of the first of the sequence
   /// Output    as x

@@ -16,8 +16,12 @@ namespace colonnade::parallel_layers {
 ///
 /// norm_type            any p > 0; infinity is the largest magnitude
 /// error_if_nonfinite   an InvalidArgument, before anything is scaled
-/// Output               a scalar of the gradients' dtype; 0 where there is none
-/// Wire                 one all-reduce of one number a group
+/// Output               a scalar of the parameters' dtype; 0 where there is no
+///                      gradient. Computed and applied in fp64.
+/// Wire                 an all-gather of three numbers a group; one more, and
+///                      the ranges, where several ranks hold one part
+/// Errors               InvalidArgument for norm_type <= 0, max_norm < 0 and
+///                      sparse gradients
 COLONNADE_API at::Tensor clip_grad_norm(
     const std::vector<at::Tensor>& parameters, double max_norm,
     double norm_type = 2.0, bool error_if_nonfinite = false);

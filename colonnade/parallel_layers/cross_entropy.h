@@ -19,10 +19,14 @@ namespace colonnade::parallel_layers {
 /// target           [...], whole vocabulary indices, equal on every rank
 /// label_smoothing  in [0, 1], over the whole vocabulary
 /// ignore_index     targets with this value give 0 and no gradient
-/// vocab_size       whole, where the last ranks hold padding; -1: P times the
-///                  last size of logits
-/// Output           [...], equal on every rank
-/// Wire             a few all-reduces of one number a token; the vocabulary is
+/// vocab_size       whole, where the last ranks hold padding, which never
+///                  counts; -1: P times the last size of logits
+/// Output           [...], fp32 (fp64 for doubles), equal bits on every rank;
+///                  differentiable any number of times
+/// Cost             a pass over the logits forward and one backward; keeps the
+///                  logits for backward, and no other tensor of their size
+/// Wire             an all-gather of three numbers a token (four with label
+///                  smoothing) forward, nothing backward; the vocabulary is
 ///                  never gathered
 /// Errors           InvalidArgument with the target and the limit where one is
 ///                  outside the vocabulary and not ignore_index

@@ -12,6 +12,7 @@
 #include <ATen/ops/tensor.h>
 
 #include <optional>
+#include <tuple>
 #include <utility>
 
 namespace colonnade {

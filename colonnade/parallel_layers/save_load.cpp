@@ -260,9 +260,12 @@ class Load {
   std::map<std::pair<const StoredTensor*, std::string>, size_t> once_;
 };
 
+enum class Rest { kRead, kLeave };
+
 /// model  null: only the state dict
+/// rest   whether to read what is not the model's
 StateDict load_sharded(const fs::path& load_dir, torch::nn::Module* model,
-                       const std::string& model_key) {
+                       const std::string& model_key, Rest rest) {
   const CheckpointRanks ranks = CheckpointRanks::current("load");
   std::string text;
   // One rank reads the manifest, so that all load the same save.
@@ -278,7 +281,9 @@ StateDict load_sharded(const fs::path& load_dir, torch::nn::Module* model,
     if (model != nullptr) {
       load->want_model(load_dir, *model, model_key);
     }
-    load->want_rest();
+    if (rest == Rest::kRead) {
+      load->want_rest();
+    }
   });
   load->read();
   return load->finish();
@@ -347,16 +352,29 @@ void save(const StateDict& state_dict, const fs::path& save_dir) {
 }
 
 StateDict load(const fs::path& load_dir) {
-  return load_sharded(load_dir, nullptr, "");
+  return load_sharded(load_dir, nullptr, "", Rest::kRead);
 }
 
 StateDict load(const fs::path& load_dir, torch::nn::Module& model,
                const std::string& model_key, bool sharded) {
   if (sharded) {
-    return load_sharded(load_dir, &model, model_key);
+    return load_sharded(load_dir, &model, model_key, Rest::kRead);
   }
   load_unsharded(load_dir, model);
   return {};
+}
+
+void load_model(const fs::path& load_dir, torch::nn::Module& model,
+                const std::string& model_key) {
+  load_sharded(load_dir, &model, model_key, Rest::kLeave);
+}
+
+StateDict load_values(const fs::path& load_dir) {
+  const std::string subject = (load_dir / detail::kManifestFile).string();
+  const detail::Manifest manifest =
+      detail::manifest_from_text(detail::read_manifest_text(load_dir), subject);
+  return detail::decode_tree(manifest.state, subject,
+                             [](const std::string&) { return StateTensor(); });
 }
 
 }  // namespace colonnade::parallel_layers

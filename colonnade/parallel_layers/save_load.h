@@ -52,6 +52,17 @@ COLONNADE_API StateDict load(const std::filesystem::path& load_dir,
                              const std::string& model_key = "model",
                              bool sharded = true);
 
+/// Fills `model` as `load` does, and reads nothing else of the checkpoint: for
+/// using a model without the optimizer it was trained with. Collective.
+COLONNADE_API void load_model(const std::filesystem::path& load_dir,
+                              torch::nn::Module& model,
+                              const std::string& model_key = "model");
+
+/// The checkpoint's state dict with every tensor undefined: what it takes to
+/// build the model that `load` then fills. Reads the manifest only; not
+/// collective, and needs no ranks.
+COLONNADE_API StateDict load_values(const std::filesystem::path& load_dir);
+
 /// Writes the whole model as plain safetensors, one file
 /// `model.safetensors`, under names that any reader knows. Collective; beside
 /// its shards a rank holds at most one whole tensor, and only rank 0 does.

@@ -48,7 +48,7 @@ int64_t scale(uint64_t bits, int64_t limit) {
 
 TextData::TextData(const std::filesystem::path& file, int64_t seq_len,
                    double eval_fraction)
-    : text_(read_file(file)), seq_len_(seq_len) {
+    : text_(read_file(file)), seq_len_(seq_len), eval_fraction_(eval_fraction) {
   check_arg(seq_len >= 1, "TextData: seq_len is ", seq_len,
             "; a window needs at least 1 token");
   check_arg(eval_fraction >= 0 && eval_fraction <= 1,

@@ -32,6 +32,7 @@ class TextData {
            double eval_fraction);
 
   int64_t seq_len() const { return seq_len_; }
+  double eval_fraction() const { return eval_fraction_; }
   int64_t train_tokens() const { return split_; }
   int64_t eval_tokens() const {
     return static_cast<int64_t>(text_.size()) - split_;
@@ -55,6 +56,7 @@ class TextData {
 
   std::string text_;
   int64_t seq_len_;
+  double eval_fraction_;
   int64_t split_;  // where the evaluation part begins
 };
 

@@ -27,7 +27,7 @@ ROOMS = {
     "parallel_layers": ["checkpoint", "random"],
     "trace": ["launch", "parallel_layers"],
     "models": ["parallel_layers"],
-    "train": ["models", "launch"],
+    "train": ["models", "launch", "memory"],
 }
 
 # Targets of their own: their headers are not installed.

@@ -1,0 +1,155 @@
+// tests/cli/commands_test.cpp
+#include "tests/cli/run_program.h"
+#include "tests/temporary_folder.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <csignal>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <string>
+#include <vector>
+
+namespace colonnade {
+namespace {
+
+namespace fs = std::filesystem;
+using testing::ContainsRegex;
+using testing::HasSubstr;
+using testing::Not;
+using testing::StartsWith;
+
+std::string read(const fs::path& file) {
+  std::ifstream in(file);
+  return {std::istreambuf_iterator<char>(in), {}};
+}
+
+class CommandsTest : public testing::Test {
+ protected:
+  CommandsTest() {
+    std::string words;
+    for (int i = 0; i < 100; ++i) {
+      words += "caf\u00e9 and tea, tea and caf\u00e9; ";
+    }
+    text = folder.write("text", words).string();
+    out = (folder.path() / "run").string();
+  }
+
+  std::vector<std::string> train_arguments(
+      const std::vector<std::string>& more = {}) const {
+    std::vector<std::string> arguments = {
+        "train", "--data",   text, "--out",     out,   "--hidden",
+        "32",    "--layers", "1",  "--seq-len", "16",  "--batch",
+        "4",     "--warmup", "5",  "--lr",      "0.01"};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return arguments;
+  }
+
+  /// Standard output; a failure unless the program ends with 0 and is quiet on
+  /// standard error.
+  static std::string output(const std::vector<std::string>& arguments) {
+    const ProgramResult result = run_program(arguments);
+    EXPECT_EQ(result.exit_code, 0);
+    EXPECT_EQ(result.err, "");
+    return result.out;
+  }
+
+  TemporaryFolder folder;
+  std::string text;
+  std::string out;
+};
+
+TEST_F(CommandsTest, TrainEvaluateAndGenerateAtAnyDegree) {
+  const std::string training = output(
+      train_arguments({"--tp", "2", "--steps", "60", "--eval-every", "20"}));
+  EXPECT_THAT(training, HasSubstr("tensor-parallel ranks 2"));
+  EXPECT_THAT(training, HasSubstr("64 tokens a step"));
+  EXPECT_THAT(training, ContainsRegex("step 60/60  loss [0-2]\\.[0-9]+  held-"
+                                      "out [0-9.]+  [0-9,]+ tokens/s  0:00 "
+                                      "left"));
+  EXPECT_THAT(training, HasSubstr("Loss, nats a token"));
+  EXPECT_THAT(training, HasSubstr("Done: step 60 of 60"));
+  EXPECT_THAT(training, ContainsRegex("memory +rank 0 [0-9.]+ [KM]iB, rank 1 "
+                                      "[0-9.]+ [KM]iB"));
+  EXPECT_THAT(training, HasSubstr("step_000060"));
+  EXPECT_THAT(training, Not(HasSubstr("\r")));  // plain: not a terminal
+  const std::string csv = read(out + "/loss.csv");
+  EXPECT_EQ(std::count(csv.begin(), csv.end(), '\n'), 61);
+  EXPECT_THAT(read(out + "/loss.svg"), StartsWith("<svg"));
+
+  const auto evaluate = [&](const std::string& tp) {
+    const std::string result =
+        output({"evaluate", "--checkpoint", out, "--data", text, "--tp", tp});
+    const size_t at = result.find("loss  ");
+    return std::stod(result.substr(at + 4));
+  };
+  const double loss = evaluate("1");
+  EXPECT_LT(loss, 2.0);
+  EXPECT_NEAR(evaluate("2"), loss, 1e-5);
+
+  const auto generate = [&](std::vector<std::string> more) {
+    std::vector<std::string> arguments = {
+        "generate", "--checkpoint", out, "--prompt",
+        "tea and ", "--max-tokens", "40"};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return output(arguments);
+  };
+  const std::string tokens = (folder.path() / "tokens").string();
+  const std::string greedy = generate({"--tp", "2", "--tokens", tokens});
+  EXPECT_THAT(greedy, StartsWith("tea and "));
+  EXPECT_EQ(greedy, generate({"--tp", "1"}));
+  const std::string rows = read(tokens);
+  EXPECT_THAT(rows, StartsWith("byte,margin\n"));
+  EXPECT_EQ(std::count(rows.begin(), rows.end(), '\n'), 41);
+
+  const std::vector<std::string> drawn = {
+      "--temperature", "1.5",  "--top-k", "20",
+      "--top-p",       "0.99", "--seed",  "3"};
+  EXPECT_EQ(generate(drawn), generate(drawn));
+  EXPECT_NE(generate(drawn), greedy);
+}
+
+TEST_F(CommandsTest, AResumedRunTakesOverItsOptions) {
+  output(train_arguments({"--tp", "2", "--steps", "6"}));
+  const ProgramResult again = run_program(train_arguments({"--steps", "6"}));
+  EXPECT_EQ(again.exit_code, 2);
+  EXPECT_THAT(again.err, HasSubstr("has a run already, up to step_000006; add "
+                                   "--resume to go on with it"));
+
+  const std::string rest = output({"train", "--data", text, "--out", out,
+                                   "--resume", "--steps", "10", "--tp", "1"});
+  EXPECT_THAT(rest, HasSubstr("64 tokens a step; going on after step 6"));
+  EXPECT_THAT(rest, HasSubstr("Done: step 10 of 10"));
+  const std::string csv = read(out + "/loss.csv");
+  EXPECT_EQ(std::count(csv.begin(), csv.end(), '\n'), 11);
+
+  const ProgramResult changed = run_program(
+      {"train", "--data", text, "--out", out, "--resume", "--hidden", "64"});
+  EXPECT_EQ(changed.exit_code, 2);
+  EXPECT_THAT(changed.err, HasSubstr("train: --hidden cannot change when a run "
+                                     "is resumed; leave it out"));
+
+  const std::string other = (folder.path() / "other").string();
+  EXPECT_THAT(output({"train", "--data", text, "--out", other, "--resume",
+                      out + "/step_000006", "--steps", "7"}),
+              HasSubstr("Done: step 7 of 7"));
+}
+
+TEST_F(CommandsTest, CtrlCSavesAndEnds) {
+  RunningProgram program(train_arguments({"--tp", "2", "--steps", "1000000"}));
+  ASSERT_TRUE(program.wait_for_output("step "));
+  program.send(SIGINT);
+  const ProgramResult result = program.finish();
+  EXPECT_EQ(result.exit_code, 130);
+  EXPECT_EQ(result.err, "");
+  EXPECT_THAT(result.out, HasSubstr("Stopped after step"));
+  EXPECT_TRUE(fs::exists(out + "/latest"));
+  EXPECT_THAT(output({"evaluate", "--checkpoint", out, "--data", text}),
+              HasSubstr("nats a byte"));
+}
+
+}  // namespace
+}  // namespace colonnade

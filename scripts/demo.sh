@@ -23,7 +23,7 @@ else
   bold='' dim='' plain=''
 fi
 
-exec 3>&1  # for what is shown and read at once
+exec 3>&1  # for what is shown although its reader takes standard output
 
 title() { printf '\n%s== %s%s\n\n' "$bold" "$1" "$plain"; }
 
@@ -35,7 +35,13 @@ check_failed() {
 # Shows a command, then runs it.
 colonnade() {
   printf '%s$ colonnade' "$dim"
-  printf ' %q' "$@"
+  local word
+  for word in "$@"; do
+    if [[ $word == *' '* ]]; then
+      word="\"$word\""
+    fi
+    printf ' %s' "$word"
+  done
   printf '%s\n' "$plain"
   "$program" "$@"
 }
@@ -67,8 +73,10 @@ printf '\nThe loss fell from %.2f to %.2f, on text never seen to %.2f.\n' \
 
 title "2. Load the checkpoint on one rank, and on two"
 loss_at() {
-  colonnade evaluate --checkpoint "$folder" --data "$book" --tp "$1" |
-    tee /dev/fd/3 | awk '$1 == "loss" {print $2}'
+  local output
+  output=$(colonnade evaluate --checkpoint "$folder" --data "$book" --tp "$1")
+  printf '%s\n' "$output" >&3
+  awk '$1 == "loss" {print $2}' <<<"$output"
 }
 one=$(loss_at 1)
 two=$(loss_at 2)

@@ -5,6 +5,8 @@
 
 #include <filesystem>
 #include <fstream>
+#include <map>
+#include <sstream>
 #include <string>
 #include <string_view>
 
@@ -26,6 +28,22 @@ class TemporaryFolder {
   TemporaryFolder& operator=(const TemporaryFolder&) = delete;
 
   const std::filesystem::path& path() const { return path_; }
+
+  /// All files below, by their path in the folder, with their bytes.
+  std::map<std::string, std::string> files() const {
+    std::map<std::string, std::string> result;
+    for (const auto& entry :
+         std::filesystem::recursive_directory_iterator(path_)) {
+      if (entry.is_regular_file()) {
+        std::ifstream in(entry.path(), std::ios::binary);
+        std::ostringstream bytes;
+        bytes << in.rdbuf();
+        result[std::filesystem::relative(entry.path(), path_).string()] =
+            bytes.str();
+      }
+    }
+    return result;
+  }
 
   std::filesystem::path write(std::string_view name,
                               std::string_view text) const {

@@ -52,8 +52,9 @@ COLONNADE_API StateDict load(const std::filesystem::path& load_dir,
                              const std::string& model_key = "model",
                              bool sharded = true);
 
-/// Fills `model` as `load` does, and reads nothing else of the checkpoint: for
-/// using a model without the optimizer it was trained with. Collective.
+/// Fills `model` as `load` does, and reads nothing else of the checkpoint, nor
+/// verifies it: for using a model without the optimizer it was trained with.
+/// Collective.
 COLONNADE_API void load_model(const std::filesystem::path& load_dir,
                               torch::nn::Module& model,
                               const std::string& model_key = "model");
@@ -64,8 +65,9 @@ COLONNADE_API void load_model(const std::filesystem::path& load_dir,
 COLONNADE_API StateDict load_values(const std::filesystem::path& load_dir);
 
 /// Writes the whole model as plain safetensors, one file
-/// `model.safetensors`, under names that any reader knows. Collective; beside
-/// its shards a rank holds at most one whole tensor, and only rank 0 does.
+/// `model.safetensors`, under names that any reader knows. Tied tensors are
+/// stored once, with aliases in the metadata. Collective; beside
+/// its shards a rank holds one shard more, and only rank 0 one whole tensor.
 COLONNADE_API void save_unsharded(const torch::nn::Module& model,
                                   const std::filesystem::path& save_dir);
 

@@ -5,9 +5,12 @@
 #include "colonnade/sharding/attributes.h"
 #include "colonnade/sharding/split_join.h"
 
-#include <torch/nn/module.h>
 #include <torch/torch.h>
 
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -93,6 +96,34 @@ inline bool same_bits(const at::Tensor& a, const at::Tensor& b) {
   const at::Tensor y = b.detach().contiguous();
   return x.nbytes() == 0 ||
          std::memcmp(x.const_data_ptr(), y.const_data_ptr(), x.nbytes()) == 0;
+}
+
+/// Expects the weights that `want` was made with, bit for bit.
+inline void expect_weights(const HandModel& got, const HandModel& want) {
+  for (const auto& [name, whole, spec] : want.wholes) {
+    const at::Tensor expected = spec.has_value() ? split(whole, *spec) : whole;
+    EXPECT_TRUE(same_bits(got.named_parameters()[name], expected)) << name;
+  }
+  for (const char* name : {"mask", "steps"}) {
+    EXPECT_TRUE(
+        same_bits(got.named_buffers()[name], want.named_buffers()[name]))
+        << name;
+  }
+}
+
+/// Steps [begin, end) of a training whose gradients depend on the step and the
+/// place in the whole only.
+inline void train(HandModel& model, torch::optim::Optimizer& optimizer,
+                  int64_t begin, int64_t end) {
+  for (int64_t step = begin; step < end; ++step) {
+    for (const auto& [name, whole, spec] : model.wholes) {
+      const at::Tensor grad =
+          (distinct(whole.sizes(), step) * 0.013).sin().to(whole.dtype());
+      model.named_parameters()[name].mutable_grad() =
+          spec.has_value() ? split(grad, *spec) : grad;
+    }
+    optimizer.step();
+  }
 }
 
 }  // namespace colonnade

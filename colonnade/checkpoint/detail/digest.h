@@ -28,6 +28,6 @@ COLONNADE_API uint64_t tensor_digest(std::string_view name, const Piece& piece,
 COLONNADE_API std::string bytes_digest(std::string_view bytes);
 
 /// `digest` as 16 hexadecimal digits.
-std::string to_hex(uint64_t digest);
+COLONNADE_API std::string to_hex(uint64_t digest);
 
 }  // namespace colonnade::detail

@@ -188,6 +188,12 @@ bool try_remove(const fs::path& path) noexcept {
   return fs::remove(path, error);
 }
 
+FileGuard::~FileGuard() {
+  if (!path_.empty()) {
+    try_remove(path_);
+  }
+}
+
 FileLock::FileLock(fs::path path) : path_(std::move(path)) {
   // Locked before it has its name: nobody may take it for a dead one's.
   fs::path unlocked = path_;

@@ -6,9 +6,9 @@
 
 #include <cstdint>
 #include <filesystem>
-#include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace colonnade::detail {
@@ -59,6 +59,21 @@ void sync_folder(const std::filesystem::path& path);
 std::vector<std::string> list_folder(const std::filesystem::path& path);
 /// Removes a file or an empty folder, if it is there and that is allowed.
 bool try_remove(const std::filesystem::path& path) noexcept;
+
+/// Removes a file at the end, unless it is told to keep it.
+class FileGuard {
+ public:
+  FileGuard() = default;
+  FileGuard(const FileGuard&) = delete;
+  FileGuard& operator=(const FileGuard&) = delete;
+  ~FileGuard();
+
+  void watch(std::filesystem::path path) { path_ = std::move(path); }
+  void keep() { path_.clear(); }
+
+ private:
+  std::filesystem::path path_;
+};
 
 /// A file that is locked as long as its owner lives: whoever finds it unlocked
 /// knows that the owner died.

@@ -33,7 +33,7 @@ struct Run {
 /// rank answers for.
 ///
 /// Both are seen as [outer, size, inner], with the split dim in the middle.
-struct Piece {
+struct COLONNADE_API Piece {
   int64_t outer = 1;
   int64_t whole_size = 1;  ///< Of the split dim.
   int64_t local_size = 1;  ///< The same, in the local tensor, with padding.
@@ -155,6 +155,7 @@ COLONNADE_API std::vector<Holding> find_holders(
     int64_t whole_size, std::span<const std::vector<IndexRange>> ranks);
 
 /// The ranges of which `rank` is the first holder, neighbours joined.
-std::vector<IndexRange> first_held(std::span<const Holding> holdings, int rank);
+COLONNADE_API std::vector<IndexRange> first_held(
+    std::span<const Holding> holdings, int rank);
 
 }  // namespace colonnade::detail

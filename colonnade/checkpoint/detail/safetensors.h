@@ -24,7 +24,7 @@ COLONNADE_API std::string dtype_name(at::ScalarType dtype);
 at::ScalarType dtype_from_name(std::string_view name, std::string_view subject);
 
 /// One tensor of a safetensors file.
-struct SafetensorsEntry {
+struct COLONNADE_API SafetensorsEntry {
   std::string name;
   at::ScalarType dtype;
   std::vector<int64_t> shape;
@@ -36,7 +36,7 @@ struct SafetensorsEntry {
 
 /// What a safetensors file says of itself: eight bytes with the length of a
 /// JSON object, the object, and then the tensors' bytes without gaps.
-struct SafetensorsHeader {
+struct COLONNADE_API SafetensorsHeader {
   std::map<std::string, std::string> metadata;
   std::vector<SafetensorsEntry> entries;  ///< In the order of their bytes.
   int64_t file_bytes = 0;                 ///< Of the whole file.
@@ -49,7 +49,7 @@ struct SafetensorsHeader {
 /// The header's bytes: the length and the object.
 ///
 /// Errors  CheckpointError where the file is too short for it
-std::string read_safetensors_header(const File& file);
+COLONNADE_API std::string read_safetensors_header(const File& file);
 
 /// Checks everything that the file says: lengths and offsets within the file,
 /// sizes that fit dtypes and shapes, no gap and no overlap.

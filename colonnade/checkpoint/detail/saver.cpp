@@ -7,6 +7,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include <algorithm>
 #include <cstring>
 #include <utility>
 
@@ -79,7 +80,9 @@ std::vector<std::vector<uint64_t>> gather_digests(
   std::vector<std::vector<uint64_t>> result;
   for (const std::string& text : texts) {
     auto& list = result.emplace_back(text.size() / sizeof(uint64_t));
-    std::memcpy(list.data(), text.data(), text.size());
+    if (!list.empty()) {
+      std::memcpy(list.data(), text.data(), text.size());
+    }
   }
   return result;
 }

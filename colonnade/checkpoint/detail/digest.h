@@ -18,8 +18,8 @@ namespace colonnade::detail {
 /// changed element always changes it. It finds accidents, not forgers.
 ///
 /// data   the local tensor that `piece` describes, contiguous
-/// Cost   one read of the data; 7 to 36 GB/s a core for four-byte elements, by
-///        instruction set
+/// Cost   one read of the data, at 16 GB/s for four-byte and 7 for two-byte
+///        elements on one core with AVX-512 (Zen 5), half of it with AVX2
 COLONNADE_API uint64_t tensor_digest(std::string_view name, const Piece& piece,
                                      const void* data, int64_t element_size);
 

@@ -16,7 +16,7 @@ struct LaunchOptions {
   /// Ranks to make, as threads, where no launcher made them.
   int threads = 1;
   /// A name of the backend table; empty: the one that fits.
-  std::string backend;
+  std::string backend = {};
   /// How long a collective may wait for a peer; negative is for ever.
   std::chrono::milliseconds timeout = kDefaultTimeout;
   /// Pin each thread rank to its share of the cores, where they go round.

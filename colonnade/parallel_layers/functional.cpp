@@ -24,8 +24,35 @@ constexpr std::string_view kColumn = "ColumnParallelLinear";
 constexpr std::string_view kRow = "RowParallelLinear";
 constexpr std::string_view kEmbedding = "ParallelEmbedding";
 
+void check_defined(const Tensor& x, const char* what,
+                   std::string_view subject) {
+  check_arg(x.defined(), subject, ": the ", what,
+            " is undefined; give a tensor");
+}
+
+void check_weight(const Tensor& weight, std::string_view subject) {
+  check_defined(weight, "weight", subject);
+  check_arg(weight.dim() == 2, subject, ": the weight has shape ",
+            weight.sizes(), "; expected two dims");
+}
+
+/// bias  may be undefined
+void check_bias(const Tensor& bias, const Tensor& weight,
+                std::string_view subject) {
+  if (!bias.defined()) {
+    return;
+  }
+  check_arg(bias.dim() == 1 && bias.size(0) == weight.size(0), subject,
+            ": the bias has shape ", bias.sizes(), "; expected [",
+            weight.size(0), "], the rows of the weight");
+  check_arg(bias.scalar_type() == weight.scalar_type(), subject,
+            ": the bias is ", bias.scalar_type(), ", the weight ",
+            weight.scalar_type(), "; convert one with to()");
+}
+
 void check_input(const Tensor& x, const Tensor& weight, int64_t input_size,
                  std::string_view subject) {
+  check_defined(x, "input", subject);
   check_arg(x.dim() >= 1 && x.size(-1) == input_size, subject,
             ": the input has shape ", x.sizes(), "; expected [..., ",
             input_size, "]");
@@ -86,6 +113,8 @@ Tensor column_parallel_linear(const Tensor& x, const Tensor& weight,
                               const ColumnParallelOptions& options,
                               const GroupPtr& group) {
   const GroupPtr over = detail::resolve_group(group, kColumn);
+  check_weight(weight, kColumn);
+  check_bias(bias, weight, kColumn);
   const int64_t parts = over->size();
   const int64_t padded_size = parts * weight.size(0);
   const int64_t output_size =
@@ -120,6 +149,8 @@ Tensor row_parallel_linear(const Tensor& x, const Tensor& weight,
                            const RowParallelOptions& options,
                            const GroupPtr& group) {
   const GroupPtr over = detail::resolve_group(group, kRow);
+  check_weight(weight, kRow);
+  check_bias(bias, weight, kRow);
   const int64_t parts = over->size();
   const int64_t padded_size = parts * weight.size(1);
   const int64_t input_size =
@@ -176,8 +207,8 @@ Tensor parallel_embedding(const Tensor& ids, const Tensor& weight,
                           const ParallelEmbeddingOptions& options,
                           const GroupPtr& group) {
   const GroupPtr over = detail::resolve_group(group, kEmbedding);
-  check_arg(weight.dim() == 2, kEmbedding, ": the weight has shape ",
-            weight.sizes(), "; expected [rows, embedding_dim]");
+  check_defined(ids, "input", kEmbedding);
+  check_weight(weight, kEmbedding);
   check_rows_of_parts(options.num_embeddings, weight.size(0), over->size(),
                       "num_embeddings", kEmbedding);
   int64_t sequence = 0;

@@ -9,7 +9,9 @@ Mesh::Mesh(int64_t world_size, int64_t tensor_model_parallel_size)
   check_arg(world_size >= 1, "Model parallel: world_size is ", world_size,
             "; it is at least 1");
   check_arg(tp_ >= 1, "Model parallel: tensor_model_parallel_size is ", tp_,
-            "; it is at least 1");
+            " in a world of size ", world_size,
+            "; it is at least 1, and above 1 it needs as many ranks: "
+            "colonnade::run_ranks(n, …)");
   check_arg(world_size % tp_ == 0,
             "Model parallel: tensor_model_parallel_size ", tp_,
             " does not divide the world size ", world_size,

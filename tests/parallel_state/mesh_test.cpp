@@ -58,8 +58,9 @@ TEST(Mesh, SaysBothNumbersAndTheWayOut) {
                         "colonnade::run_ranks(6, …)")));
   EXPECT_THAT([] { Mesh(4, 0); },
               ThrowsMessage<InvalidArgument>(
-                  StrEq("Model parallel: tensor_model_parallel_size is 0; it "
-                        "is at least 1")));
+                  StrEq("Model parallel: tensor_model_parallel_size is 0 in a "
+                        "world of size 4; it is at least 1, and above 1 it "
+                        "needs as many ranks: colonnade::run_ranks(n, …)")));
   EXPECT_THAT([] { Mesh(0, 1); },
               ThrowsMessage<InvalidArgument>(
                   StrEq("Model parallel: world_size is 0; it is at least 1")));

@@ -122,8 +122,9 @@ TEST(ParallelState, ASizeThatDoesNotFitIsRefusedOnEveryRank) {
                           "ranks: colonnade::run_ranks(8, …)")));
     EXPECT_THAT([] { initialize_model_parallel(-2); },
                 ThrowsMessage<InvalidArgument>(
-                    StrEq("Model parallel: tensor_model_parallel_size is -2; "
-                          "it is at least 1")));
+                    StrEq("Model parallel: tensor_model_parallel_size is -2 in "
+                          "a world of size 4; it is at least 1, and above 1 it "
+                          "needs as many ranks: colonnade::run_ranks(n, …)")));
     initialize_model_parallel(2);
     EXPECT_EQ(get_tensor_model_parallel_size(), 2);
   });

@@ -67,7 +67,9 @@ void init_linear(at::Tensor& weight, at::Tensor& bias, int64_t input_size,
                  const InitMethod& init_method) {
   init_parameter(
       weight, init_method ? init_method : [](at::Tensor& whole) {
-        torch::nn::init::kaiming_uniform_(whole, std::sqrt(5.0));
+        if (whole.numel() > 0) {  // torch's bound for no inputs is infinite
+          torch::nn::init::kaiming_uniform_(whole, std::sqrt(5.0));
+        }
       });
   if (bias.defined()) {
     init_parameter(bias, [input_size](at::Tensor& whole) {

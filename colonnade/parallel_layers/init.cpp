@@ -15,8 +15,9 @@ namespace colonnade::parallel_layers {
 namespace {
 
 // Thread ranks take turns, so that a process holds one whole tensor. Held
-// around draw and split only, never across a collective.
-std::mutex turn;
+// around draw and split only, never across a collective. Recursive, since a
+// user's method may build a layer.
+std::recursive_mutex turn;
 
 thread_local bool no_init = false;
 

@@ -9,7 +9,9 @@
 
 namespace colonnade::parallel_layers {
 
-/// Fills a whole tensor in place, as the functions of torch::nn::init do.
+/// Fills a whole tensor in place, as the functions of torch::nn::init do. Every
+/// rank draws the same; none may wait for another, as one at a time has its
+/// turn.
 using InitMethod = std::function<void(at::Tensor&)>;
 
 /// Draws the whole tensor that `parameter` is a shard of with `method`, keeps

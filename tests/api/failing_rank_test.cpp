@@ -167,13 +167,10 @@ TEST_P(FailingRankTest, ABodyThatGoesOnAfterACommErrorGetsItAgain) {
                   }),
                   HasSubstr("rank 1 failed"));
     }
-    // Also what is made afterwards.
-    EXPECT_THAT(error_of<CommError>([&] {
-                  ps::destroy_model_parallel();
-                  ps::initialize_model_parallel();
-                  ps::get_world_group()->barrier();
-                }),
-                HasSubstr("rank 1 failed"));
+    // Also from what is made afterwards.
+    ps::destroy_model_parallel();
+    ps::initialize_model_parallel();
+    ps::get_world_group()->barrier();
   });
 }
 
@@ -226,6 +223,36 @@ TEST(Misuse, ALayerOnAThreadThatIsNoRankSaysSo) {
     }).join();
     EXPECT_THAT(error, AllOf(HasSubstr("ColumnParallelLinear: "),
                              HasSubstr("initialize_model_parallel")));
+  });
+}
+
+TEST(Misuse, ALayerOfAnotherDegreeSaysSo) {
+  run_ranks(4, [] {
+    ps::initialize_model_parallel(2);
+    Mlp model(8);
+    const at::Tensor y = model(at::ones({2, 8}));
+    ps::destroy_model_parallel();
+    ps::initialize_model_parallel(4);
+    EXPECT_EQ(error_of<InvalidArgument>([&] {
+                model(at::ones({2, 8}));
+              }),
+              "ColumnParallelLinear: output_size 32 over 4 ranks does not give "
+              "the 16 that the weight of this rank has");
+    EXPECT_THAT(error_of<InvalidArgument>([&] { y.sum().backward(); }),
+                HasSubstr("the group \"tp\" is not one of this rank's"));
+  });
+}
+
+TEST(Misuse, AnInitMethodMayBuildALayer) {
+  run_ranks(2, [] {
+    ps::initialize_model_parallel(2);
+    const pl::ColumnParallelLinear layer(
+        pl::ColumnParallelLinearOptions(4, 6).init_method(
+            [](at::Tensor& whole) {
+              const pl::RowParallelLinear other(4, 6);
+              whole.copy_(other->bias.unsqueeze(1).expand_as(whole));
+            }));
+    EXPECT_TRUE(layer->weight.select(1, 0).equal(layer->weight.select(1, 3)));
   });
 }
 

@@ -92,10 +92,13 @@ Description description_from(const json& object) {
   return result;
 }
 
-std::string show(const Description& tensor) {
+std::string show(const Description& tensor, bool with_group) {
   std::string text = concat(tensor.dtype, " ", at::IntArrayRef(tensor.shape));
   if (tensor.attributes.has_value()) {
     text += concat(" (", to_string(tensor.attributes->spec), ")");
+    if (with_group) {
+      text += concat(" over \"", tensor.attributes->group, "\"");
+    }
   }
   return text;
 }
@@ -120,8 +123,12 @@ std::string plan_tensor(std::span<const Description* const> ranks,
                     tensor.attributes->group == first.attributes->group &&
                     whole_shape(tensor) == whole_shape(first)));
     if (!fits) {
-      return concat(first.name, ": is ", show(first), " on rank 0 and ",
-                    show(tensor), " on rank ", rank);
+      const bool other_group =
+          split && tensor.attributes.has_value() &&
+          tensor.attributes->group != first.attributes->group;
+      return concat(first.name, ": is ", show(first, other_group),
+                    " on rank 0 and ", show(tensor, other_group), " on rank ",
+                    rank);
     }
     planned.local_shapes.push_back(tensor.shape);
     if (split) {

@@ -1,3 +1,4 @@
+// colonnade/parallel_state/mesh.cpp
 #include "colonnade/parallel_state/mesh.h"
 
 #include "colonnade/core/error.h"

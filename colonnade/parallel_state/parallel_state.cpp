@@ -1,3 +1,4 @@
+// colonnade/parallel_state/parallel_state.cpp
 #include "colonnade/parallel_state/parallel_state.h"
 
 #include "colonnade/comm/backend.h"

@@ -1,3 +1,4 @@
+// colonnade/random/generators.cpp
 #include "colonnade/random/generators.h"
 
 #include "colonnade/comm/rank_context.h"

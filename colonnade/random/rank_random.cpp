@@ -1,3 +1,4 @@
+// colonnade/random/rank_random.cpp
 #include "colonnade/random/rank_random.h"
 
 #include "colonnade/random/detail/rank_random_key.h"

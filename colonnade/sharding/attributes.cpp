@@ -1,3 +1,4 @@
+// colonnade/sharding/attributes.cpp
 #include "colonnade/sharding/attributes.h"
 
 #include "colonnade/core/error.h"

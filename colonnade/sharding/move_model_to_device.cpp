@@ -1,3 +1,4 @@
+// colonnade/sharding/move_model_to_device.cpp
 #include "colonnade/sharding/move_model_to_device.h"
 
 #include <ATen/ATen.h>

@@ -1,3 +1,4 @@
+// colonnade/sharding/shard_spec.cpp
 #include "colonnade/sharding/shard_spec.h"
 
 #include "colonnade/core/error.h"

@@ -1,3 +1,4 @@
+// colonnade/sharding/split_join.cpp
 #include "colonnade/sharding/split_join.h"
 
 #include "colonnade/comm/exchange.h"

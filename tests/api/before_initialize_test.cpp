@@ -1,7 +1,8 @@
+// tests/api/before_initialize_test.cpp
 // Every part of the API that needs parallel state says so where there is none,
 // in a rank and outside of one.
 #include "tests/api/mlp.h"
-#include "tests/error_of.h"
+#include "tests/testing/error_of.h"
 
 #include <ATen/ops/ones.h>
 #include <ATen/ops/zeros.h>

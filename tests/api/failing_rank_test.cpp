@@ -1,8 +1,9 @@
+// tests/api/failing_rank_test.cpp
 // A rank that fails anywhere in a program: the others hear of it, the caller
 // gets its error, nothing hangs, and the next program runs.
 #include "tests/api/mlp.h"
-#include "tests/error_of.h"
-#include "tests/temporary_folder.h"
+#include "tests/testing/error_of.h"
+#include "tests/testing/temporary_folder.h"
 
 #include <ATen/ops/ones.h>
 #include <torch/nn/init.h>

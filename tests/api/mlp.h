@@ -1,3 +1,4 @@
+// tests/api/mlp.h
 #pragma once
 
 #include <colonnade/colonnade.h>

@@ -1,8 +1,9 @@
+// tests/api/own_group_test.cpp
 // Layers that are split over another group than "tp".
 #include "tests/api/mlp.h"
-#include "tests/error_of.h"
-#include "tests/temporary_folder.h"
+#include "tests/testing/error_of.h"
 #include "tests/testing/expect.h"
+#include "tests/testing/temporary_folder.h"
 
 #include <ATen/ops/linspace.h>
 #include <ATen/ops/zeros_like.h>

@@ -1,3 +1,4 @@
+// tests/api/program_test.cpp
 // What holds for a program as a whole.
 #include "colonnade/models/llama.h"
 #include "tests/api/mlp.h"

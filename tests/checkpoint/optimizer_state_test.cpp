@@ -1,7 +1,7 @@
 // tests/checkpoint/optimizer_state_test.cpp
 #include "colonnade/checkpoint/state_dict.h"
 #include "colonnade/core/error.h"
-#include "tests/error_of.h"
+#include "tests/testing/error_of.h"
 
 #include <torch/torch.h>
 

@@ -2,8 +2,8 @@
 #include "colonnade/checkpoint/detail/safetensors.h"
 
 #include "colonnade/core/error.h"
-#include "tests/error_of.h"
-#include "tests/temporary_folder.h"
+#include "tests/testing/error_of.h"
+#include "tests/testing/temporary_folder.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -2,7 +2,7 @@
 #include "colonnade/checkpoint/state_dict.h"
 
 #include "colonnade/core/error.h"
-#include "tests/error_of.h"
+#include "tests/testing/error_of.h"
 
 #include <torch/torch.h>
 

@@ -1,6 +1,6 @@
 // tests/cli/commands_test.cpp
 #include "tests/cli/run_program.h"
-#include "tests/temporary_folder.h"
+#include "tests/testing/temporary_folder.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -1,7 +1,7 @@
 // tests/cli/loss_curve_test.cpp
 #include "cli/loss_curve.h"
 
-#include "tests/temporary_folder.h"
+#include "tests/testing/temporary_folder.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

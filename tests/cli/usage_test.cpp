@@ -1,7 +1,7 @@
 // tests/cli/usage_test.cpp
 #include "colonnade/core/version.h"
 #include "tests/cli/run_program.h"
-#include "tests/temporary_folder.h"
+#include "tests/testing/temporary_folder.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

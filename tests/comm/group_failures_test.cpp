@@ -4,7 +4,7 @@
 #include "colonnade/core/error.h"
 #include "colonnade/launch/launch.h"
 #include "tests/comm/world_group.h"
-#include "tests/error_of.h"
+#include "tests/testing/error_of.h"
 
 #include <ATen/ATen.h>
 

@@ -2,7 +2,7 @@
 #include "colonnade/launch/launch.h"
 
 #include "colonnade/core/error.h"
-#include "tests/error_of.h"
+#include "tests/testing/error_of.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -3,7 +3,7 @@
 #include "colonnade/core/error.h"
 #include "colonnade/launch/launch.h"
 #include "tests/comm/world_group.h"
-#include "tests/error_of.h"
+#include "tests/testing/error_of.h"
 
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>

@@ -1,3 +1,4 @@
+// tests/parallel_layers/functional_test.cpp
 // What the functional forms refuse that the modules cannot be given. What both
 // compute is in the tests of the modules.
 #include "colonnade/parallel_layers/functional.h"

@@ -2,9 +2,9 @@
 #include "colonnade/core/error.h"
 #include "colonnade/launch/launch.h"
 #include "colonnade/parallel_layers/save_load.h"
-#include "tests/error_of.h"
 #include "tests/parallel_layers/hand_model.h"
-#include "tests/temporary_folder.h"
+#include "tests/testing/error_of.h"
+#include "tests/testing/temporary_folder.h"
 
 #include <torch/torch.h>
 

@@ -2,10 +2,10 @@
 #include "colonnade/parallel_layers/save_load.h"
 
 #include "colonnade/core/error.h"
-#include "tests/error_of.h"
 #include "tests/parallel_layers/hand_model.h"
 #include "tests/parallel_layers/tensor_parallel_ranks.h"
-#include "tests/temporary_folder.h"
+#include "tests/testing/error_of.h"
+#include "tests/testing/temporary_folder.h"
 
 #include <torch/torch.h>
 

@@ -1,3 +1,4 @@
+// tests/parallel_state/mesh_test.cpp
 #include "colonnade/parallel_state/mesh.h"
 
 #include "colonnade/core/error.h"

@@ -1,3 +1,4 @@
+// tests/parallel_state/parallel_state_test.cpp
 #include "colonnade/parallel_state/parallel_state.h"
 
 #include "colonnade/comm/rank_context.h"

@@ -1,3 +1,4 @@
+// tests/random/generators_test.cpp
 #include "colonnade/random/generators.h"
 
 #include "colonnade/core/error.h"

@@ -1,3 +1,4 @@
+// tests/random/rank_random_test.cpp
 #include "colonnade/random/rank_random.h"
 
 #include "colonnade/comm/rank_context.h"

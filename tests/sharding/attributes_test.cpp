@@ -1,3 +1,4 @@
+// tests/sharding/attributes_test.cpp
 #include "colonnade/sharding/attributes.h"
 
 #include "colonnade/core/error.h"

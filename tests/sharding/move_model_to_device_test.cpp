@@ -1,3 +1,4 @@
+// tests/sharding/move_model_to_device_test.cpp
 #include "colonnade/sharding/move_model_to_device.h"
 
 #include "colonnade/parallel_layers/sharding.h"

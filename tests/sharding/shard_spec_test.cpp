@@ -1,3 +1,4 @@
+// tests/sharding/shard_spec_test.cpp
 #include "colonnade/sharding/shard_spec.h"
 
 #include "colonnade/core/error.h"

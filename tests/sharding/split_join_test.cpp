@@ -1,3 +1,4 @@
+// tests/sharding/split_join_test.cpp
 #include "colonnade/sharding/split_join.h"
 
 #include "colonnade/core/error.h"

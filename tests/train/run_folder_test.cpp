@@ -2,7 +2,7 @@
 #include "colonnade/train/run_folder.h"
 
 #include "colonnade/core/error.h"
-#include "tests/temporary_folder.h"
+#include "tests/testing/temporary_folder.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

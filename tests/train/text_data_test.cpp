@@ -3,7 +3,7 @@
 
 #include "colonnade/core/error.h"
 #include "colonnade/train/byte_tokenizer.h"
-#include "tests/temporary_folder.h"
+#include "tests/testing/temporary_folder.h"
 
 #include <ATen/ops/cat.h>
 

@@ -6,8 +6,8 @@
 #include "colonnade/parallel_state/parallel_state.h"
 #include "colonnade/train/model_checkpoint.h"
 #include "colonnade/train/run_folder.h"
-#include "tests/error_of.h"
-#include "tests/temporary_folder.h"
+#include "tests/testing/error_of.h"
+#include "tests/testing/temporary_folder.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

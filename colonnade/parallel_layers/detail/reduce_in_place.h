@@ -1,3 +1,4 @@
+// colonnade/parallel_layers/detail/reduce_in_place.h
 #pragma once
 
 #include "colonnade/comm/group.h"

@@ -1,4 +1,4 @@
-// tests/error_of.h
+// tests/testing/error_of.h
 #pragma once
 
 #include <gtest/gtest.h>

@@ -1,4 +1,4 @@
-// tests/temporary_folder.h
+// tests/testing/temporary_folder.h
 #pragma once
 
 #include <stdlib.h>

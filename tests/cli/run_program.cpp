@@ -32,16 +32,9 @@ std::string read(const std::string& file) {
   return text.str();
 }
 
-std::string make_folder() {
-  std::string name =
-      (fs::temp_directory_path() / "colonnade_output_XXXXXX").string();
-  return mkdtemp(name.data());
-}
-
 }  // namespace
 
-RunningProgram::RunningProgram(const std::vector<std::string>& arguments)
-    : folder_(make_folder()) {
+RunningProgram::RunningProgram(const std::vector<std::string>& arguments) {
   std::string path = program_path();
   std::vector<char*> argv = {path.data()};
   std::vector<std::string> copies = arguments;
@@ -53,10 +46,10 @@ RunningProgram::RunningProgram(const std::vector<std::string>& arguments)
   posix_spawn_file_actions_t actions;
   posix_spawn_file_actions_init(&actions);
   constexpr int kFlags = O_WRONLY | O_CREAT | O_TRUNC;
-  posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO,
-                                   (folder_ + "/out").c_str(), kFlags, 0600);
-  posix_spawn_file_actions_addopen(&actions, STDERR_FILENO,
-                                   (folder_ + "/err").c_str(), kFlags, 0600);
+  posix_spawn_file_actions_addopen(
+      &actions, STDOUT_FILENO, (folder_.path() / "out").c_str(), kFlags, 0600);
+  posix_spawn_file_actions_addopen(
+      &actions, STDERR_FILENO, (folder_.path() / "err").c_str(), kFlags, 0600);
   const int error = posix_spawn(&process_, path.c_str(), &actions, nullptr,
                                 argv.data(), environ);
   posix_spawn_file_actions_destroy(&actions);
@@ -70,12 +63,11 @@ RunningProgram::~RunningProgram() {
     kill(process_, SIGKILL);
     waitpid(process_, nullptr, 0);
   }
-  fs::remove_all(folder_);
 }
 
 bool RunningProgram::wait_for_output(const std::string& text) const {
   for (int i = 0; i < 3000; ++i) {
-    if (read(folder_ + "/out").find(text) != std::string::npos) {
+    if (read(folder_.path() / "out").find(text) != std::string::npos) {
       return true;
     }
     std::this_thread::sleep_for(std::chrono::milliseconds(20));
@@ -92,7 +84,7 @@ ProgramResult RunningProgram::finish() {
   waitpid(process_, &status, 0);
   process_ = -1;
   return {WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status),
-          read(folder_ + "/out"), read(folder_ + "/err")};
+          read(folder_.path() / "out"), read(folder_.path() / "err")};
 }
 
 ProgramResult run_program(const std::vector<std::string>& arguments) {

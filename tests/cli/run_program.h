@@ -1,6 +1,8 @@
 // tests/cli/run_program.h
 #pragma once
 
+#include "tests/testing/temporary_folder.h"
+
 #include <sys/types.h>
 
 #include <string>
@@ -28,7 +30,7 @@ class RunningProgram {
   ProgramResult finish();
 
  private:
-  std::string folder_;
+  TemporaryFolder folder_;
   pid_t process_;
 };
 

@@ -39,3 +39,6 @@
 #include "colonnade/sharding/move_model_to_device.h"
 #include "colonnade/sharding/shard_spec.h"
 #include "colonnade/sharding/split_join.h"
+#include "colonnade/trace/graph.h"
+#include "colonnade/trace/trace_options.h"
+#include "colonnade/trace/traceable.h"

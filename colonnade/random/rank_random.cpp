@@ -21,6 +21,8 @@ using c10::FunctionSchema;
 using c10::IValue;
 using detail::kRankRandomKey;
 
+thread_local uint64_t draws = 0;
+
 /// The argument of type `Generator?`, if the op has one.
 std::optional<size_t> generator_argument(const FunctionSchema& schema) {
   static const c10::TypePtr type =
@@ -57,6 +59,7 @@ class FillGenerator final : public c10::OperatorKernel {
 
   void operator()(const c10::OperatorHandle& op, c10::DispatchKeySet keys,
                   torch::jit::Stack* stack) {
+    ++draws;
     IValue& generator = torch::jit::peek(*stack, generator_, arguments_);
     if (generator.isNone()) {
       const c10::Device device =
@@ -107,6 +110,10 @@ void register_kernels() {
 }
 
 }  // namespace
+
+uint64_t detail::random_draws() {
+  return draws;
+}
 
 struct RankRandomScope::Guard {
   c10::impl::IncludeDispatchKeyGuard include{kRankRandomKey};

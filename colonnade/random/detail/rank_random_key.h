@@ -4,6 +4,8 @@
 #include <c10/core/DispatchKey.h>
 #include <c10/core/impl/LocalDispatchKeySet.h>
 
+#include <cstdint>
+
 namespace colonnade::detail {
 
 /// The dispatch key that is included on a rank's thread. LibTorch has it for
@@ -16,5 +18,9 @@ inline constexpr c10::DispatchKey kRankRandomKey =
 inline bool in_rank_random_scope() {
   return c10::impl::tls_is_dispatch_key_included(kRankRandomKey);
 }
+
+/// How many random ops have run on the calling thread inside a
+/// RankRandomScope.
+uint64_t random_draws();
 
 }  // namespace colonnade::detail

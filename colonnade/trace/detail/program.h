@@ -1,0 +1,124 @@
+// colonnade/trace/detail/program.h
+#pragma once
+
+#include "colonnade/trace/graph.h"
+
+#include <ATen/core/Tensor.h>
+#include <ATen/core/dispatch/Dispatcher.h>
+#include <ATen/core/ivalue.h>
+#include <ATen/core/stack.h>
+
+#include <cstdint>
+#include <memory>
+#include <utility>
+#include <vector>
+
+namespace colonnade::trace::detail {
+
+/// An argument as replay finds it: a constant made once, or where to look.
+struct Operand {
+  enum class Kind : uint8_t {
+    kConstant,
+    kValue,
+    kLastValue,        ///< Nobody asks for the value after this.
+    kInt,              ///< Of an expression.
+    kFloat,            ///< Of an input.
+    kNumber,           ///< A wrapped number made of an int or a float.
+    kTensors,          ///< A list of values.
+    kOptionalTensors,  ///< A list of values and nothing.
+    kInts,             ///< A list in which some are of expressions.
+  };
+
+  Kind kind = Kind::kConstant;
+  int index = -1;  ///< Of the value, expression or input.
+  c10::IValue constant;
+  std::vector<int> values;                    ///< -1: nothing.
+  std::vector<int64_t> ints;                  ///< With places for these:
+  std::vector<std::pair<int, int>> computed;  ///< Place, expression.
+  std::vector<Operand> number;                ///< One: what a kNumber wraps.
+};
+
+/// A dispatcher call with everything looked up that can be.
+struct Instruction {
+  explicit Instruction(c10::OperatorHandle handle) : op(handle) {}
+
+  c10::OperatorHandle op;
+  size_t node = 0;  ///< In Graph::nodes or Graph::prologue.
+  std::vector<Operand> arguments;
+  std::vector<Result> results;
+  std::vector<int> dead;  ///< Values that nobody asks for after this.
+};
+
+/// A graph made ready to run on one kind of device. Not changed by running, so
+/// that all ranks and sessions share it.
+class Program {
+ public:
+  /// graph  checked
+  Program(Graph graph, at::Device device);
+
+  const Graph& graph() const { return graph_; }
+  const std::vector<Instruction>& prologue() const { return prologue_; }
+  const std::vector<Instruction>& instructions() const { return main_; }
+  const std::vector<Operand>& outputs() const { return outputs_; }
+
+ private:
+  Instruction compile(const Node& node) const;
+  Operand compile(const Argument& argument, const c10::TypePtr& type) const;
+  void find_last_uses();
+
+  Graph graph_;
+  at::Device device_;
+  std::vector<Instruction> prologue_;
+  std::vector<Instruction> main_;
+  std::vector<Operand> outputs_;
+};
+
+/// What a call brings along, beside the leaves of its inputs: the value of each
+/// of Graph::expressions at this degree.
+using Numbers = std::vector<int64_t>;
+
+/// Called around each instruction, for profiles.
+class RunObserver {
+ public:
+  virtual ~RunObserver() = default;
+  virtual void before(const Instruction& instruction) = 0;
+  virtual void after(const Instruction& instruction) = 0;
+};
+
+/// One rank's values while a program runs. Used by one thread at a time.
+class Frame {
+ public:
+  /// weights  one for each of Graph::weights, on the program's device. Runs the
+  ///          prologue, so is called on the rank's thread, as run is.
+  Frame(std::shared_ptr<const Program> program,
+        const std::vector<at::Tensor>& weights);
+
+  /// Puts a session's state in place of what the weight's value was.
+  void set_weight(size_t weight, const at::Tensor& tensor);
+
+  /// Runs the program in inference mode and returns the leaves of its output.
+  ///
+  /// inputs   the leaves of the inputs
+  /// Errors   what an op throws; InvalidArgument where a guard finds another
+  ///          value than was recorded
+  std::vector<c10::IValue> run(const std::vector<c10::IValue>& inputs,
+                               const Numbers& numbers,
+                               RunObserver* observer = nullptr);
+
+  const Program& program() const { return *program_; }
+
+ private:
+  struct Call;
+  void execute(const Instruction& instruction, const Call& call);
+  c10::IValue operand(const Operand& operand, const Call& call);
+  void check_guard(const Instruction& instruction, const Guard& guard,
+                   const c10::IValue& value, const Call& call) const;
+  void forget();
+
+  std::shared_ptr<const Program> program_;
+  std::vector<c10::IValue> values_;
+  std::vector<bool> bound_;  // values of weights, which stay
+  torch::jit::Stack stack_;
+};
+
+}  // namespace colonnade::trace::detail

@@ -9,6 +9,7 @@
 #include <torch/library.h>
 
 #include <cstddef>
+#include <memory>
 #include <mutex>
 #include <optional>
 #include <string>
@@ -108,16 +109,15 @@ void register_kernels() {
 
 }  // namespace
 
-struct RankRandomScope::Guard {
-  c10::impl::IncludeDispatchKeyGuard include{kRankRandomKey};
-};
-
-RankRandomScope::RankRandomScope() {
+RankRandomScope::RankRandomScope()
+    : was_inside_(detail::in_rank_random_scope()) {
   static std::once_flag registered;
   std::call_once(registered, register_kernels);
-  guard_ = std::make_unique<Guard>();
+  c10::impl::tls_set_dispatch_key_included(kRankRandomKey, true);
 }
 
-RankRandomScope::~RankRandomScope() = default;
+RankRandomScope::~RankRandomScope() {
+  c10::impl::tls_set_dispatch_key_included(kRankRandomKey, was_inside_);
+}
 
 }  // namespace colonnade

@@ -17,6 +17,7 @@
 #include "colonnade/core/settings.h"
 #include "colonnade/core/version.h"
 #include "colonnade/launch/launch.h"
+#include "colonnade/launch/rank_pool.h"
 #include "colonnade/memory/caching_allocator.h"
 #include "colonnade/parallel_layers/average_gradients.h"
 #include "colonnade/parallel_layers/clip_grad_norm.h"

@@ -9,6 +9,7 @@
 #include <torch/library.h>
 
 #include <cstddef>
+#include <memory>
 #include <mutex>
 #include <optional>
 #include <string>
@@ -115,16 +116,15 @@ uint64_t detail::random_draws() {
   return draws;
 }
 
-struct RankRandomScope::Guard {
-  c10::impl::IncludeDispatchKeyGuard include{kRankRandomKey};
-};
-
-RankRandomScope::RankRandomScope() {
+RankRandomScope::RankRandomScope()
+    : was_inside_(detail::in_rank_random_scope()) {
   static std::once_flag registered;
   std::call_once(registered, register_kernels);
-  guard_ = std::make_unique<Guard>();
+  c10::impl::tls_set_dispatch_key_included(kRankRandomKey, true);
 }
 
-RankRandomScope::~RankRandomScope() = default;
+RankRandomScope::~RankRandomScope() {
+  c10::impl::tls_set_dispatch_key_included(kRankRandomKey, was_inside_);
+}
 
 }  // namespace colonnade

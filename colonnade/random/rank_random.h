@@ -3,8 +3,6 @@
 
 #include "colonnade/core/api.h"
 
-#include <memory>
-
 namespace colonnade {
 
 /// Puts the rank's generators behind every random op of torch on the calling
@@ -20,8 +18,7 @@ class COLONNADE_API RankRandomScope {
   RankRandomScope& operator=(const RankRandomScope&) = delete;
 
  private:
-  struct Guard;
-  std::unique_ptr<Guard> guard_;
+  bool was_inside_;
 };
 
 }  // namespace colonnade

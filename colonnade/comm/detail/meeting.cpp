@@ -1,11 +1,10 @@
 // colonnade/comm/detail/meeting.cpp
 #include "colonnade/comm/detail/meeting.h"
 
+#include "colonnade/comm/detail/patience.h"
 #include "colonnade/comm/detail/rank_list.h"
 #include "colonnade/comm/detail/shared_world.h"
 #include "colonnade/core/error.h"
-
-#include <sched.h>
 
 #include <algorithm>
 #include <optional>
@@ -15,14 +14,6 @@ namespace colonnade::detail {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-
-void pause_core() {
-#if defined(__x86_64__)
-  __builtin_ia32_pause();
-#elif defined(__aarch64__)
-  asm volatile("yield");
-#endif
-}
 
 /// The part of a call on which the members of the meeting must agree.
 CallKey common_part(const Meeting& meeting, CallKey key) {
@@ -46,32 +37,6 @@ Meeting::Meeting(std::string what, std::vector<int64_t> world_ranks,
 
 Seat::Seat(SharedWorld& world, Meeting& meeting, int member)
     : world_(world), meeting_(meeting), member_(member) {}
-
-Gate::State Seat::look_awake(const Gate& gate, uint64_t round) const {
-  constexpr int kLooksPerClock = 64;
-  Gate::State state = gate.state(round);
-  for (int i = 0; state == Gate::State::kWaiting && i < kLooksPerClock; ++i) {
-    pause_core();
-    state = gate.state(round);
-  }
-  if (state != Gate::State::kWaiting) [[likely]] {
-    return state;
-  }
-  const auto start = Clock::now();
-  while (state == Gate::State::kWaiting &&
-         Clock::now() - start < world_.patience.spin) {
-    for (int i = 0; state == Gate::State::kWaiting && i < kLooksPerClock; ++i) {
-      pause_core();
-      state = gate.state(round);
-    }
-  }
-  const Clock::duration awake = world_.patience.spin + world_.patience.yield;
-  while (state == Gate::State::kWaiting && Clock::now() - start < awake) {
-    sched_yield();
-    state = gate.state(round);
-  }
-  return state;
-}
 
 Gate::State Seat::wait_asleep(const Call& call,
                               std::chrono::milliseconds timeout) {
@@ -108,7 +73,7 @@ void Seat::meet(const Call& call, const void* in, void* out,
   slot.in = static_cast<const std::byte*>(in);
   slot.out = static_cast<std::byte*>(out);
   meeting_.arrival.arrive();
-  Gate::State state = look_awake(meeting_.arrival, round_);
+  Gate::State state = look_awake(meeting_.arrival, round_, world_.patience);
   if (state == Gate::State::kWaiting) {
     state = wait_asleep(call, timeout);
   }
@@ -135,9 +100,7 @@ void Seat::compare() const {
 
 void Seat::part() {
   meeting_.parting.arrive();
-  while (look_awake(meeting_.parting, partings_) == Gate::State::kWaiting) {
-    meeting_.parting.sleep(partings_, std::chrono::seconds(10));
-  }
+  wait(meeting_.parting, partings_, world_.patience);
   ++partings_;
 }
 

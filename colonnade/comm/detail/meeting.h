@@ -15,13 +15,6 @@ namespace colonnade::detail {
 
 class SharedWorld;
 
-/// How long a thread waits awake before it sleeps. Times, not counts: where
-/// others are at work, one offer of the core can take 4 ms.
-struct Patience {
-  std::chrono::microseconds spin;   ///< Looks with a pause between them.
-  std::chrono::microseconds yield;  ///< Then with the core offered to others.
-};
-
 /// What one rank lays open for the others in one call.
 struct alignas(64) Slot {
   /// Up to here a tensor is copied into its slot, not lent to the others.
@@ -85,7 +78,6 @@ class Seat {
 
  private:
   Slot& mine() { return meeting_.slot(member_, round_); }
-  Gate::State look_awake(const Gate& gate, uint64_t round) const;
   Gate::State wait_asleep(const Call& call, std::chrono::milliseconds timeout);
   void compare() const;
 

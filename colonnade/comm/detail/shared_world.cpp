@@ -2,7 +2,6 @@
 #include "colonnade/comm/detail/shared_world.h"
 
 #include "colonnade/comm/detail/rank_list.h"
-#include "colonnade/core/cores.h"
 #include "colonnade/core/error.h"
 
 #include <algorithm>
@@ -10,16 +9,6 @@
 #include <utility>
 
 namespace colonnade::detail {
-namespace {
-
-/// Threads that all have a core spin for longer than ranks usually differ;
-/// others yield at once, since the peer may need this core to arrive.
-Patience patience_for(int size) {
-  return {.spin = std::chrono::microseconds(size <= usable_cores() ? 500 : 0),
-          .yield = std::chrono::microseconds(100)};
-}
-
-}  // namespace
 
 SharedWorld::SharedWorld(int world_size,
                          std::chrono::milliseconds default_timeout)

@@ -3,6 +3,7 @@
 
 #include "colonnade/comm/call.h"
 #include "colonnade/comm/detail/meeting.h"
+#include "colonnade/comm/detail/patience.h"
 
 #include <chrono>
 #include <cstdint>

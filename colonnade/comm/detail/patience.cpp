@@ -1,0 +1,64 @@
+// colonnade/comm/detail/patience.cpp
+#include "colonnade/comm/detail/patience.h"
+
+#include "colonnade/core/cores.h"
+
+#include <sched.h>
+
+namespace colonnade::detail {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+void pause_core() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
+}  // namespace
+
+Patience patience_for(int threads) {
+  return {
+      .spin = std::chrono::microseconds(threads <= usable_cores() ? 500 : 0),
+      .yield = std::chrono::microseconds(100)};
+}
+
+Gate::State look_awake(const Gate& gate, uint64_t round, Patience patience) {
+  constexpr int kLooksPerClock = 64;
+  Gate::State state = gate.state(round);
+  for (int i = 0; state == Gate::State::kWaiting && i < kLooksPerClock; ++i) {
+    pause_core();
+    state = gate.state(round);
+  }
+  if (state != Gate::State::kWaiting) [[likely]] {
+    return state;
+  }
+  const auto start = Clock::now();
+  while (state == Gate::State::kWaiting &&
+         Clock::now() - start < patience.spin) {
+    for (int i = 0; state == Gate::State::kWaiting && i < kLooksPerClock; ++i) {
+      pause_core();
+      state = gate.state(round);
+    }
+  }
+  const Clock::duration awake = patience.spin + patience.yield;
+  while (state == Gate::State::kWaiting && Clock::now() - start < awake) {
+    sched_yield();
+    state = gate.state(round);
+  }
+  return state;
+}
+
+Gate::State wait(Gate& gate, uint64_t round, Patience patience) {
+  Gate::State state = look_awake(gate, round, patience);
+  while (state == Gate::State::kWaiting) {
+    gate.sleep(round, std::chrono::seconds(10));
+    state = look_awake(gate, round, patience);
+  }
+  return state;
+}
+
+}  // namespace colonnade::detail

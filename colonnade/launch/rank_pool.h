@@ -1,0 +1,57 @@
+// colonnade/launch/rank_pool.h
+#pragma once
+
+#include "colonnade/core/api.h"
+#include "colonnade/launch/launch.h"
+
+#include <c10/util/FunctionRef.h>
+
+#include <functional>
+#include <memory>
+
+namespace colonnade {
+
+/// Thread ranks that stay: rank 0 is the thread that calls `run`, the others
+/// are threads of the pool, which sleep between calls.
+///
+/// Each rank keeps its RankContext, so its groups and generators, from call to
+/// call. The pool's threads are pinned as those of `run_ranks` are; the
+/// caller's is not. The cores are divided among the ranks as torch's intra-op
+/// threads, the caller's for the time of a call.
+class COLONNADE_API RankPool {
+ public:
+  /// Starts the threads.
+  ///
+  /// setup   runs on every rank before the first call's body, and again after a
+  ///         call that failed; as in `initialize_model_parallel(n)`
+  /// Errors  InvalidArgument where n < 1 or the backend has no thread ranks
+  RankPool(int n, std::function<void()> setup,
+           const LaunchOptions& options = {});
+  /// Ends the threads. No call may be under way.
+  ~RankPool();
+  RankPool(const RankPool&) = delete;
+  RankPool& operator=(const RankPool&) = delete;
+
+  int size() const;
+
+  /// Runs `body` on every rank and returns when all are done. Calls of several
+  /// threads are served in the order in which they come. Thread-local modes of
+  /// torch, as grad mode, are the caller's on every rank.
+  ///
+  /// All ranks must make the same collectives in one call: one that a rank
+  /// waits in while another has returned ends with the time-out.
+  ///
+  /// body    takes the rank in [0, n)
+  /// Errors  The first error of a rank (also of setup), with its type; errors
+  ///         of Colonnade and of torch say which rank's. A rank that throws
+  ///         wakes all others. The next call begins with new worlds and
+  ///         contexts. InvalidArgument inside a rank, and so inside a body.
+  /// Cost    COST, and no allocation
+  void run(c10::function_ref<void(int)> body);
+
+ private:
+  class Ranks;
+  std::unique_ptr<Ranks> ranks_;
+};
+
+}  // namespace colonnade

@@ -89,8 +89,7 @@ TEST(RankPool, MakesCollectivesInEveryCall) {
     std::array<float, 3> sums{};
     pool.run([&](int rank) {
       sums[static_cast<size_t>(rank)] =
-          sum_over_ranks(static_cast<float>(rank + call)) +
-          sum_over_ranks(1);
+          sum_over_ranks(static_cast<float>(rank + call)) + sum_over_ranks(1);
     });
     for (const float sum : sums) {
       EXPECT_EQ(sum, static_cast<float>(3 * call + 6));
@@ -209,9 +208,8 @@ TEST(RankPool, RunsAgainAfterAFailure) {
           sum_over_ranks(1);
         }),
                      std::runtime_error);
-        pool.run([&](int) {
-          EXPECT_EQ(sum_over_ranks(1), static_cast<float>(n));
-        });
+        pool.run(
+            [&](int) { EXPECT_EQ(sum_over_ranks(1), static_cast<float>(n)); });
         EXPECT_EQ(setups, n * (call + 1));
       }
     }
@@ -317,7 +315,10 @@ TEST(RankPool, RefusesWhatIsNoPool) {
             "RankPool: the number of ranks is 0; it must be at least 1");
   LaunchOptions options;
   options.backend = "gloo";
-  EXPECT_THAT(error_of<InvalidArgument>([&] { RankPool(2, [] {}, options); }),
+  EXPECT_THAT(error_of<InvalidArgument>([&] {
+                RankPool(
+                    2, [] {}, options);
+              }),
               HasSubstr("RankPool: the backend gloo cannot be used: "));
 }
 

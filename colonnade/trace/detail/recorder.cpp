@@ -127,7 +127,7 @@ class Recorder {
   std::unordered_map<const c10::TensorImpl*, Known> known_;
   std::unordered_map<StorageId, Unwritten> unwritten_;
   std::unordered_map<StorageId, std::string> written_;  // by the first op
-  std::vector<Tensor> inputs_;                          // tensors, in order
+  std::vector<Tensor> given_;  // inputs and named tensors
   std::vector<StorageId> weight_storages_;
 };
 
@@ -152,7 +152,7 @@ Recorder::Recorder(const std::vector<IValue>& inputs,
       for (const int64_t size : tensor.sizes()) {
         input.dims.push_back({size, -1});
       }
-      inputs_.push_back(tensor);
+      given_.push_back(tensor);
     } else if (leaf.isDouble()) {
       input.kind = Input::Kind::kFloat;
       input.constant.what = leaf.toDouble();
@@ -183,6 +183,7 @@ Recorder::Recorder(const std::vector<IValue>& inputs,
          named.name,
          {},
          define(named.tensor)});
+    given_.push_back(named.tensor);
     recording_.weights.push_back(named.tensor.detach());
     weight_storages_.push_back(storage_of(named.tensor));
   }
@@ -504,11 +505,9 @@ Recording Recorder::finish(const IValue& output) {
     }
     graph.outputs.push_back(argument_of(leaf, "the output", "of forward"));
   }
-  for (const auto& [impl, known] : known_) {
-    const auto tensor = known.alive.lock();
-    if (tensor != nullptr) {
-      check_storage(known, Tensor(tensor), "the end of forward", "-");
-    }
+  for (const Tensor& tensor : given_) {
+    check_storage(known_.at(tensor.unsafeGetTensorImpl()), tensor,
+                  "the end of forward", "-");
   }
   // Constants are told by the storage of the tensor that forward used.
   std::unordered_map<int, StorageId> storages;

@@ -135,7 +135,9 @@ class Search {
         });
   }
 
-  std::optional<Expression> product() const { return product_giving(values_, false); }
+  std::optional<Expression> product() const {
+    return product_giving(values_, false);
+  }
 
   std::optional<Expression> product_over_degree() const {
     const Values whole = times_degree();

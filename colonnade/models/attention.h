@@ -1,11 +1,11 @@
 // colonnade/models/attention.h
 #pragma once
 
-#include "colonnade/models/head_layout.h"
 #include "colonnade/models/kv_cache.h"
 #include "colonnade/models/llama_options.h"
 #include "colonnade/models/rotary_embedding.h"
 #include "colonnade/parallel_layers/column_parallel_linear.h"
+#include "colonnade/parallel_layers/head_layout.h"
 #include "colonnade/parallel_layers/row_parallel_linear.h"
 
 #include <ATen/core/Tensor.h>
@@ -17,7 +17,7 @@
 namespace colonnade {
 
 /// Causal self-attention whose query heads are split over P ranks; key heads
-/// are split or shared as HeadLayout says.
+/// are split or shared as parallel_layers::HeadLayout says.
 ///
 /// Input   [batch, seq, hidden], or this rank's part of seq if
 ///         sequence-parallel; whole seq with a cache
@@ -31,8 +31,8 @@ class AttentionImpl : public torch::nn::Module {
  public:
   /// `layer`: which place of a cache is this layer's.
   AttentionImpl(const LlamaOptions& options, int64_t layer);
-  at::Tensor forward(const at::Tensor& x, const RotaryEmbedding& rotary,
-                     KvCache* cache = nullptr);
+  at::Tensor forward(const at::Tensor& x, const Rotation& rotation,
+                     const KvCache& cache = nullptr);
 
   bool sequence_parallel;
   parallel_layers::ColumnParallelLinear q_proj, k_proj, v_proj;
@@ -40,13 +40,11 @@ class AttentionImpl : public torch::nn::Module {
 
  private:
   at::Tensor project_kv(const at::Tensor& x, const at::Tensor& weight) const;
-  at::Tensor attend(const at::Tensor& q, at::Tensor k, at::Tensor v,
-                    KvCache* cache) const;
+  at::Tensor attend(const at::Tensor& q, const at::Tensor& k,
+                    const at::Tensor& v, const KvCache& cache) const;
 
   int64_t layer_;
-  int64_t head_dim_;
-  int64_t num_kv_heads_;  // whole
-  HeadLayout heads_;
+  parallel_layers::AttentionHeads heads_;
 };
 TORCH_MODULE(Attention);
 

@@ -94,10 +94,10 @@ std::vector<GeneratedToken> generate(Llama& model,
     if (any_rank(on_token != nullptr && !on_token(token), device)) {
       break;
     }
-    if (cache.length() < cache.max_length()) {
+    if (cache->length() < cache->max_length()) {
       next = last_ids(text, 1, device);
     } else {
-      cache.clear();
+      cache->clear();
       next = last_ids(text, std::max<int64_t>(window / 2, 1), device);
     }
   }

@@ -2,52 +2,75 @@
 #include "colonnade/models/kv_cache.h"
 
 #include "colonnade/core/error.h"
-#include "colonnade/models/head_layout.h"
+#include "colonnade/models/layer_options.h"
+#include "colonnade/parallel_layers/cached_attention.h"
+#include "colonnade/parallel_layers/head_layout.h"
 #include "colonnade/parallel_state/parallel_state.h"
+#include "colonnade/sharding/attributes.h"
 
 #include <ATen/ops/zeros.h>
 
+#include <optional>
+#include <string_view>
+
 namespace colonnade {
 
-KvCache::KvCache(const LlamaOptions& options, int64_t batch, int64_t max_length)
-    : batch_(batch), max_length_(max_length) {
-  const int64_t size = parallel_state::get_tensor_model_parallel_size();
-  const LlamaOptions resolved = options.resolved(size);
+namespace {
+
+/// Of a cache [batch, kv heads, …]; empty where the rank has a head twice.
+std::optional<ShardSpec> heads_spec(const parallel_layers::HeadLayout& layout,
+                                    int64_t whole) {
+  if (!layout.is_even) {
+    return std::nullopt;
+  }
+  return ShardSpec{.dim = 1,
+                   .whole_size = whole,
+                   .ranges = {layout.kv_heads},
+                   .local_size = layout.num_kv_heads()};
+}
+
+}  // namespace
+
+KvCacheImpl::KvCacheImpl(const LlamaOptions& options, int64_t batch,
+                         int64_t max_length) {
+  const GroupPtr group = parallel_state::get_tensor_model_parallel_group();
+  const LlamaOptions resolved = options.resolved(group->size());
   check_arg(batch > 0 && max_length > 0, "KvCache: batch ", batch,
             " and max_length ", max_length, " must be positive");
   check_arg(max_length <= resolved.max_positions(), "KvCache: max_length ",
             max_length, " is more than the model's max_positions ",
             resolved.max_positions());
-  const HeadLayout layout(
-      resolved, parallel_state::get_tensor_model_parallel_rank(), size);
-  const std::vector<int64_t> shape{batch,
-                                   static_cast<int64_t>(layout.kv_heads.size()),
-                                   max_length, resolved.head_dim()};
-  const auto tensor_options =
-      at::TensorOptions().dtype(resolved.dtype()).device(resolved.device());
+  const parallel_layers::HeadLayout layout(attention_heads(resolved),
+                                           group->rank(), group->size());
+  const auto spec = heads_spec(layout, resolved.num_kv_heads());
+  const auto make = [&](std::string_view kind, int64_t layer) {
+    const at::Tensor memory = at::zeros(
+        {batch, layout.num_kv_heads(), max_length, resolved.head_dim()},
+        at::TensorOptions().dtype(resolved.dtype()).device(resolved.device()));
+    if (spec) {
+      set_tensor_parallel_attributes(memory, {*spec, group->name()});
+    }
+    return register_buffer(concat(kind, "_", layer), memory);
+  };
   for (int64_t layer = 0; layer < resolved.num_layers(); ++layer) {
-    layers_.emplace_back(at::zeros(shape, tensor_options),
-                         at::zeros(shape, tensor_options));
+    layers_.push_back({make("keys", layer), make("values", layer)});
   }
+  length_ = register_buffer("length", at::zeros({}, at::kLong));
 }
 
-void KvCache::check_fits(int64_t batch, int64_t seq) const {
-  check_arg(batch == batch_, "KvCache: ", batch,
-            " sequences do not fit a cache made for ", batch_,
-            "; make one of that size");
-  check_arg(length_ + seq <= max_length_, "KvCache: ", seq, " positions after ",
-            length_, " are more than max_length ", max_length_,
-            "; make a longer cache or clear() it");
+int64_t KvCacheImpl::length() const {
+  return length_.item<int64_t>();
 }
 
-KvCache::KeysAndValues KvCache::append(int64_t layer, const at::Tensor& keys,
-                                       const at::Tensor& values) {
-  const int64_t seq = keys.size(2);
-  const auto& [all_keys, all_values] = layers_.at(layer);
-  all_keys.narrow(2, length_, seq).copy_(keys);
-  all_values.narrow(2, length_, seq).copy_(values);
-  return {all_keys.narrow(2, 0, length_ + seq),
-          all_values.narrow(2, 0, length_ + seq)};
+at::Tensor KvCacheImpl::positions(const at::Tensor& ids) const {
+  return parallel_layers::cache_positions(length_, ids, layers_[0].keys);
+}
+
+at::Tensor KvCacheImpl::attend(int64_t layer, const at::Tensor& q,
+                               const at::Tensor& k, const at::Tensor& v) const {
+  const KeysAndValues& cache = layers_.at(layer);
+  return parallel_layers::cached_attention(q, k, v, cache.keys, cache.values,
+                                           length_);
 }
 
 }  // namespace colonnade

@@ -4,9 +4,10 @@
 #include "colonnade/models/llama_options.h"
 
 #include <ATen/core/Tensor.h>
+#include <torch/nn/module.h>
+#include <torch/nn/pimpl.h>
 
 #include <cstdint>
-#include <utility>
 #include <vector>
 
 namespace colonnade {
@@ -14,39 +15,48 @@ namespace colonnade {
 /// Keys and values of the positions that a Llama has seen, so that the next
 /// token costs one position. Preallocated, this rank's heads only.
 ///
+/// Everything that changes is in buffers, the length too: keys_0, values_0 …
+/// [batch, kv heads, max_length, head_dim], and length, a scalar int64 on the
+/// CPU. Keys and values have attributes as shards of all key heads (a head that
+/// several ranks use is a range of each), but none where a rank has a head
+/// twice: see parallel_layers::HeadLayout.
+///
 /// Memory  2 * num_layers * batch * kv heads of this rank * max_length *
 ///         head_dim elements
-class KvCache {
+/// Errors  InvalidArgument where batch or max_length is not positive, or
+///         max_length more than max_positions
+class KvCacheImpl : public torch::nn::Module {
  public:
-  using KeysAndValues = std::pair<at::Tensor, at::Tensor>;
-
   /// For a Llama of these options, on the current tensor-parallel group.
-  KvCache(const LlamaOptions& options, int64_t batch, int64_t max_length);
+  KvCacheImpl(const LlamaOptions& options, int64_t batch, int64_t max_length);
 
-  int64_t batch() const { return batch_; }
-  int64_t length() const { return length_; }  ///< Positions held.
-  int64_t max_length() const { return max_length_; }
+  int64_t length() const;  ///< Positions held.
+  int64_t max_length() const { return layers_[0].keys.size(2); }
   /// Forgets all positions; the memory stays.
-  void clear() { length_ = 0; }
+  void clear() { length_.zero_(); }
 
-  /// InvalidArgument unless `seq` more positions of `batch` sequences fit.
-  void check_fits(int64_t batch, int64_t seq) const;
+  // What a Llama calls in a forward pass. None lets the length leave as a
+  // number, so that a recorded graph is valid at any.
 
-  /// Writes a layer's next positions and returns all up to them.
+  /// Where `ids` [batch, seq] come, [seq]; InvalidArgument unless they fit.
+  at::Tensor positions(const at::Tensor& ids) const;
+  /// Keeps a layer's next positions, and attends to all up to them.
   ///
-  /// keys, values  [batch, heads, seq, head_dim]
-  /// Output        [batch, heads, length() + seq, head_dim], views
-  KeysAndValues append(int64_t layer, const at::Tensor& keys,
-                       const at::Tensor& values);
-
-  /// Counts `seq` positions as held, after every layer has appended them.
-  void advance(int64_t seq) { length_ += seq; }
+  /// q, output  [batch, heads, seq, head_dim]
+  /// k, v       [batch, kv heads, seq, head_dim]
+  at::Tensor attend(int64_t layer, const at::Tensor& q, const at::Tensor& k,
+                    const at::Tensor& v) const;
+  /// Counts `seq` positions as held, after every layer has them.
+  void advance(int64_t seq) { length_.add_(seq); }
 
  private:
-  int64_t batch_;
-  int64_t max_length_;
-  int64_t length_ = 0;
-  std::vector<KeysAndValues> layers_;  // [batch, heads, max_length, head_dim]
+  struct KeysAndValues {
+    at::Tensor keys, values;
+  };
+
+  std::vector<KeysAndValues> layers_;
+  at::Tensor length_;
 };
+TORCH_MODULE(KvCache);
 
 }  // namespace colonnade

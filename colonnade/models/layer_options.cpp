@@ -49,4 +49,10 @@ parallel_layers::ParallelEmbeddingOptions embedding_options(
       .init_method(normal(options.init_std()));
 }
 
+parallel_layers::AttentionHeads attention_heads(const LlamaOptions& options) {
+  return {.num_heads = options.num_heads(),
+          .num_kv_heads = options.num_kv_heads(),
+          .head_dim = options.head_dim()};
+}
+
 }  // namespace colonnade

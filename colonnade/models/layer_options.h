@@ -3,6 +3,7 @@
 
 #include "colonnade/models/llama_options.h"
 #include "colonnade/parallel_layers/column_parallel_linear.h"
+#include "colonnade/parallel_layers/head_layout.h"
 #include "colonnade/parallel_layers/parallel_embedding.h"
 #include "colonnade/parallel_layers/row_parallel_linear.h"
 
@@ -23,5 +24,8 @@ parallel_layers::RowParallelLinearOptions row_options(
 
 parallel_layers::ParallelEmbeddingOptions embedding_options(
     const LlamaOptions& options);
+
+/// Over all ranks; `options` resolved.
+parallel_layers::AttentionHeads attention_heads(const LlamaOptions& options);
 
 }  // namespace colonnade

@@ -35,11 +35,13 @@ LlamaModelImpl::LlamaModelImpl(const LlamaOptions& options)
   norm = register_module("norm", RmsNorm(options));
 }
 
-Tensor LlamaModelImpl::forward(const Tensor& ids, KvCache* cache) {
+Tensor LlamaModelImpl::forward(const Tensor& ids, const KvCache& cache) {
+  rotary_.move_to(embed_tokens->weight.device());
+  const Rotation rotation =
+      cache ? rotary_.at(cache->positions(ids)) : rotary_.first(ids.size(1));
   Tensor x = embed_tokens(ids);
-  rotary_.move_to(x.device());
   for (LlamaBlock& layer : layers) {
-    x = layer(x, rotary_, cache);
+    x = layer(x, rotation, cache);
   }
   return norm(x);
 }
@@ -106,9 +108,8 @@ Tensor LlamaImpl::cached_hidden(const Tensor& ids, KvCache& cache) {
   check_arg(!options_.sequence_parallel(),
             "Llama: a cache takes whole sequences, but the model is "
             "sequence-parallel; call set_sequence_parallel(false) first");
-  cache.check_fits(ids.size(0), ids.size(1));
-  Tensor hidden = model(ids, &cache);
-  cache.advance(ids.size(1));
+  Tensor hidden = model(ids, cache);
+  cache->advance(ids.size(1));
   return hidden;
 }
 

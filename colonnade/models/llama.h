@@ -26,7 +26,7 @@ class LlamaModelImpl : public torch::nn::Module {
   /// ids     [batch, seq], equal on every rank
   /// Output  [batch, seq, hidden], or this rank's part of seq if
   ///         sequence-parallel
-  at::Tensor forward(const at::Tensor& ids, KvCache* cache = nullptr);
+  at::Tensor forward(const at::Tensor& ids, const KvCache& cache = nullptr);
   void set_sequence_parallel(bool enabled);
 
   parallel_layers::ParallelEmbedding embed_tokens;

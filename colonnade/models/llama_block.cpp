@@ -15,9 +15,9 @@ LlamaBlockImpl::LlamaBlockImpl(const LlamaOptions& options, int64_t layer)
 }
 
 at::Tensor LlamaBlockImpl::forward(const at::Tensor& x,
-                                   const RotaryEmbedding& rotary,
-                                   KvCache* cache) {
-  const at::Tensor y = x + self_attn(input_layernorm(x), rotary, cache);
+                                   const Rotation& rotation,
+                                   const KvCache& cache) {
+  const at::Tensor y = x + self_attn(input_layernorm(x), rotation, cache);
   return y + mlp(post_attention_layernorm(y));
 }
 

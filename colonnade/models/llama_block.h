@@ -23,8 +23,8 @@ namespace colonnade {
 class LlamaBlockImpl : public torch::nn::Module {
  public:
   LlamaBlockImpl(const LlamaOptions& options, int64_t layer);
-  at::Tensor forward(const at::Tensor& x, const RotaryEmbedding& rotary,
-                     KvCache* cache = nullptr);
+  at::Tensor forward(const at::Tensor& x, const Rotation& rotation,
+                     const KvCache& cache = nullptr);
   void set_sequence_parallel(bool enabled);
 
   Attention self_attn;

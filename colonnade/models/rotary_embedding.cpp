@@ -46,20 +46,18 @@ struct RotateFunction : torch::autograd::Function<RotateFunction> {
   }
 };
 
-/// x [batch, seq, heads, head_dim]; cos, sin [seq, head_dim / 2].
-Tensor rotate(const Tensor& x, const Tensor& cos, const Tensor& sin) {
+}  // namespace
+
+Tensor Rotation::operator()(const Tensor& x) const {
   if (detail::use_row_kernels({x, cos})) {
     return RotateFunction::apply(x, cos, sin, /*back=*/false);
   }
   const int64_t half = x.size(-1) / 2;
   const Tensor a = x.narrow(-1, 0, half);
   const Tensor b = x.narrow(-1, half, half);
-  const Tensor c = cos.unsqueeze(1);
-  const Tensor s = sin.unsqueeze(1);
-  return at::cat({a * c - b * s, b * c + a * s}, -1).to(x.scalar_type());
+  return at::cat({a * cos - b * sin, b * cos + a * sin}, -1)
+      .to(x.scalar_type());
 }
-
-}  // namespace
 
 RotaryEmbedding::RotaryEmbedding(const LlamaOptions& options) {
   const auto wide = at::TensorOptions().dtype(at::kDouble);
@@ -67,7 +65,7 @@ RotaryEmbedding::RotaryEmbedding(const LlamaOptions& options) {
   const Tensor speed =
       at::pow(options.rope_theta(), at::arange(half, wide) * (-1.0 / half));
   const Tensor angle =
-      at::outer(at::arange(options.max_positions(), wide), speed);
+      at::outer(at::arange(options.max_positions(), wide), speed).unsqueeze(1);
   const at::ScalarType table =
       options.dtype() == at::kDouble ? at::kDouble : at::kFloat;
   cos_ = angle.cos().to(table);
@@ -81,10 +79,12 @@ void RotaryEmbedding::move_to(at::Device device) {
   }
 }
 
-Tensor RotaryEmbedding::operator()(const Tensor& x, int64_t position) const {
-  const int64_t seq = x.size(1);
-  return rotate(x, cos_.narrow(0, position, seq),
-                sin_.narrow(0, position, seq));
+Rotation RotaryEmbedding::first(int64_t seq) const {
+  return {cos_.narrow(0, 0, seq), sin_.narrow(0, 0, seq)};
+}
+
+Rotation RotaryEmbedding::at(const Tensor& positions) const {
+  return {cos_.index_select(0, positions), sin_.index_select(0, positions)};
 }
 
 }  // namespace colonnade

@@ -2,6 +2,8 @@
 #include "colonnade/parallel_layers/functional.h"
 
 #include "colonnade/core/error.h"
+#include "colonnade/parallel_layers/detail/layer_ops.h"
+#include "colonnade/parallel_layers/detail/recording.h"
 #include "colonnade/parallel_layers/detail/reduce_in_place.h"
 #include "colonnade/parallel_layers/detail/resolve_group.h"
 #include "colonnade/parallel_layers/detail/shard_ops.h"
@@ -122,6 +124,9 @@ Tensor column_parallel_linear(const Tensor& x, const Tensor& weight,
   check_input(x, weight, weight.size(1), kColumn);
   check_rows_of_parts(output_size, weight.size(0), parts, "output_size",
                       kColumn);
+  if (detail::is_recording()) {
+    return detail::column_parallel_linear_op(x, weight, bias, options, over);
+  }
 
   Tensor whole_x;
   if (options.sequence_parallel_enabled) {
@@ -166,6 +171,9 @@ Tensor row_parallel_linear(const Tensor& x, const Tensor& weight,
     check_arg(options.input_is_parallel, kRow,
               ": sequence parallelism needs input_is_parallel");
     sequence = sequence_dim(x.sizes(), options.sequence_dimension, parts, kRow);
+  }
+  if (detail::is_recording()) {
+    return detail::row_parallel_linear_op(x, weight, bias, options, over);
   }
 
   Tensor own_x = x;
@@ -217,6 +225,9 @@ Tensor parallel_embedding(const Tensor& ids, const Tensor& weight,
     shape.push_back(weight.size(1));
     sequence = sequence_dim(shape, options.sequence_dimension, over->size(),
                             kEmbedding);
+  }
+  if (detail::is_recording()) {
+    return detail::parallel_embedding_op(ids, weight, options, over);
   }
   const Tensor y = detail::vocab_embedding(weight, ids, options.num_embeddings,
                                            options.padding_idx, over);

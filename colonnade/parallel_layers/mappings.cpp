@@ -4,6 +4,7 @@
 #include "colonnade/comm/rank_context.h"
 #include "colonnade/core/error.h"
 #include "colonnade/parallel_layers/detail/dim_collectives.h"
+#include "colonnade/parallel_layers/detail/recording.h"
 #include "colonnade/parallel_layers/detail/reduce_in_place.h"
 #include "colonnade/parallel_layers/detail/resolve_group.h"
 
@@ -306,13 +307,18 @@ Tensor reduce_scatter_autograd(DispatchKeySet keys, const Tensor& x,
       dim, group);
 }
 
-/// Calls the op called `name`; a group of one is the identity.
+/// Whether a mapping over `group` is the identity, which needs no call.
+bool needs_no_call(const Group& group) {
+  return group.size() == 1 && !detail::is_recording();
+}
+
+/// Calls the op called `name`, where it is not the identity.
 template <const char* const& name, typename... Args>
 Tensor along_dim(const Tensor& x, int64_t dim, const GroupPtr& group,
                  Args... args) {
   const GroupPtr over = detail::resolve_group(group, name);
   detail::wrap_dim(x, dim, name);
-  if (over->size() == 1) {
+  if (needs_no_call(*over)) {
     return x;
   }
   return op<name, int64_t, Args..., std::string_view>().call(x, dim, args...,
@@ -378,7 +384,7 @@ TORCH_LIBRARY_IMPL(colonnade, Autograd, m) {
 Tensor copy_to_tensor_model_parallel_region(const Tensor& x,
                                             const GroupPtr& group) {
   const GroupPtr over = detail::resolve_group(group, kCopyTo);
-  return over->size() == 1
+  return needs_no_call(*over)
              ? x
              : op<kCopyTo, std::string_view>().call(x, over->name());
 }
@@ -386,13 +392,14 @@ Tensor copy_to_tensor_model_parallel_region(const Tensor& x,
 Tensor reduce_from_tensor_model_parallel_region(const Tensor& x,
                                                 const GroupPtr& group) {
   const GroupPtr over = detail::resolve_group(group, kReduceFrom);
-  return over->size() == 1
+  return needs_no_call(*over)
              ? x
              : op<kReduceFrom, std::string_view>().call(x, over->name());
 }
 
 Tensor detail::reduce_in_place(Tensor x, const GroupPtr& group) {
-  return group->size() == 1 ? x : reduce_in_place_op().call(x, group->name());
+  return needs_no_call(*group) ? x
+                               : reduce_in_place_op().call(x, group->name());
 }
 
 Tensor scatter_to_tensor_model_parallel_region(const Tensor& x, int64_t dim,

@@ -114,8 +114,8 @@ TEST_P(LlamaTest, CachedStepsGiveTheLogitsOfTheWholeSequence) {
             model->next_logits(ids.narrow(1, position, 1), cache).unsqueeze(1));
       }
       expect_close(at::cat(got, 1), want, 1e-10, concat("kv heads ", kv_heads));
-      EXPECT_EQ(cache.length(), 12);
-      cache.clear();
+      EXPECT_EQ(cache->length(), 12);
+      cache->clear();
       expect_close(model->logits(ids, cache), want, 1e-10, "after clear");
     }
   });

@@ -23,6 +23,10 @@ at::Tensor some_heads() {
                    at::TensorOptions().dtype(at::kDouble));
 }
 
+at::Tensor positions_from(int64_t position) {
+  return at::arange(4) + position;
+}
+
 /// Pair by pair, with the library's cosine and sine.
 at::Tensor reference(const at::Tensor& x, int64_t position) {
   std::vector<at::Tensor> columns(kHeadDim);
@@ -44,8 +48,8 @@ TEST(RotaryEmbedding, TurnsPairsWithItsDerivatives) {
   for (const int64_t position : {0, 5}) {
     testing::expect_same_function(
         [&](const std::vector<at::Tensor>& in) {
-          return RotaryEmbedding(options_in(in[0].scalar_type()))(in[0],
-                                                                  position);
+          return RotaryEmbedding(options_in(in[0].scalar_type()))
+              .at(positions_from(position))(in[0]);
         },
         [&](const std::vector<at::Tensor>& in) {
           return reference(in[0], position);
@@ -56,15 +60,16 @@ TEST(RotaryEmbedding, TurnsPairsWithItsDerivatives) {
 
 TEST(RotaryEmbedding, KeepsLengthsAndFirstPosition) {
   const at::Tensor x = some_heads();
-  const at::Tensor y = RotaryEmbedding(options_in(at::kDouble))(x, 0);
+  const at::Tensor y = RotaryEmbedding(options_in(at::kDouble)).first(4)(x);
   testing::expect_close(y.norm(2, -1), x.norm(2, -1), 1e-12);
   testing::expect_equal(y.select(1, 0), x.select(1, 0));
 }
 
 TEST(RotaryEmbedding, TurnsBfloat16InFp32) {
   const at::Tensor x = some_heads().to(at::kBFloat16);
-  testing::expect_equal(RotaryEmbedding(options_in(at::kBFloat16))(x, 3),
-                        reference(x.to(at::kFloat), 3).to(at::kBFloat16));
+  testing::expect_equal(
+      RotaryEmbedding(options_in(at::kBFloat16)).at(positions_from(3))(x),
+      reference(x.to(at::kFloat), 3).to(at::kBFloat16));
 }
 
 }  // namespace

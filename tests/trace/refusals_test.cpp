@@ -125,8 +125,8 @@ TEST(Refusals, RankDependentConstant) {
       refusal(
           [](FunctionImpl& m, const Tensor& x) {
             return x * m.weight +
-                   torch::tensor({ps::get_tensor_model_parallel_rank(),
-                                  int64_t{5}, int64_t{6}});
+                   at::tensor(std::vector<int64_t>{
+                       ps::get_tensor_model_parallel_rank(), 5, 6});
           },
           2),
       AllOf(HasSubstr("aten::add.Tensor, argument other: a tensor that is no "

@@ -290,9 +290,14 @@ class Unifier {
 void Unifier::refuse(const std::string& place, size_t other,
                      const std::string& a, const std::string& b,
                      std::string_view why) const {
-  throw InvalidArgument(concat("trace: ", place, ": ", a, " ",
-                               observations_[0].where, ", but ", b, " ",
-                               observations_[other].where, "; ", why));
+  const bool by_rank = table_[0] == table_[other];
+  throw InvalidArgument(
+      concat("trace: ", place, ": ", a, " ", observations_[0].where, ", but ",
+             b, " ", observations_[other].where, "; ",
+             by_rank ? "ranks have one graph, so forward must not ask for its "
+                       "rank: use the parallel layers and mappings, which read "
+                       "it inside of their ops"
+                     : why));
 }
 
 void Unifier::check_same_calls() const {

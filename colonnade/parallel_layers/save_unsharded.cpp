@@ -1,5 +1,6 @@
 // colonnade/parallel_layers/save_unsharded.cpp
 #include "colonnade/checkpoint/detail/consensus.h"
+#include "colonnade/checkpoint/detail/save_files.h"
 #include "colonnade/checkpoint/detail/saver.h"
 #include "colonnade/checkpoint/detail/writer.h"
 #include "colonnade/core/error.h"

@@ -5,6 +5,7 @@
 
 #include <map>
 #include <random>
+#include <utility>
 #include <vector>
 
 namespace colonnade::detail {
@@ -93,6 +94,59 @@ TEST(Piece, RunsAndOverlapsAreThoseOfBruteForce) {
                        }
                      });
     EXPECT_EQ(got, want) << to_string(a) << " and " << to_string(b);
+  }
+}
+
+/// Of [0, 600), in order, with steps of a few.
+std::vector<IndexRange> random_windows(std::mt19937& chance) {
+  std::vector<IndexRange> windows;
+  for (int64_t at = 0; at < 600;) {
+    const int64_t end = at + static_cast<int64_t>(chance() % 40);
+    windows.push_back({at, end});
+    at = end;
+  }
+  return windows;
+}
+
+TEST(Piece, WindowsAddUpToAllOfIt) {
+  std::mt19937 chance(2);
+  for (int round = 0; round < 500; ++round) {
+    std::vector<int64_t> shape;
+    for (size_t dims = 1 + chance() % 3; shape.size() < dims;) {
+      shape.push_back(1 + static_cast<int64_t>(chance() % 8));
+    }
+    const ShardSpec a = random_spec(shape, chance);
+    const ShardSpec b = random_spec(shape, chance);
+    const Piece piece_a = make_piece(shape, a.dim, a.ranges, a.local_size);
+    const Piece piece_b = make_piece(shape, b.dim, b.ranges, b.local_size);
+    const auto overlap = [&](const std::vector<IndexRange>& windows) {
+      std::vector<std::pair<int64_t, int64_t>> pairs;
+      for (const IndexRange& window : windows) {
+        for_each_overlap(piece_a, piece_b, window,
+                         [&](int64_t at_a, int64_t at_b, int64_t count) {
+                           for (int64_t i = 0; i < count; ++i) {
+                             pairs.emplace_back(at_a + i, at_b + i);
+                           }
+                         });
+      }
+      return pairs;
+    };
+    EXPECT_EQ(overlap(random_windows(chance)), overlap({kEverywhere}));
+
+    const auto cut = cut_windows(piece_a, 3);
+    EXPECT_EQ(cut.size(), static_cast<size_t>((piece_a.numel() + 2) / 3));
+    int64_t place = 0;
+    for (const IndexRange& window : cut) {
+      int64_t count = 0;
+      for_each_run(piece_a, window, [&](const detail::Run& run) {
+        EXPECT_LE(place, run.whole);
+        place = run.whole + run.count;
+        count += run.count;
+      });
+      EXPECT_TRUE(count == 3 || place == window.end) << to_string(a);
+      EXPECT_LE(count, 3);
+    }
+    EXPECT_EQ(overlap(cut), overlap({kEverywhere}));
   }
 }
 

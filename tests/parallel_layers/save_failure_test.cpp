@@ -1,4 +1,5 @@
 // tests/parallel_layers/save_failure_test.cpp
+#include "colonnade/checkpoint/detail/save_checkpoint.h"
 #include "colonnade/core/error.h"
 #include "colonnade/parallel_layers/save_load.h"
 #include "tests/parallel_layers/hand_model.h"
@@ -20,6 +21,7 @@
 #include <filesystem>
 #include <map>
 #include <string>
+#include <vector>
 
 namespace colonnade {
 namespace {
@@ -114,18 +116,43 @@ TEST(SaveFailure, WriteThatStopsMidwayLeavesNothing) {
   run_tensor_parallel(3, [&] { expect_loads(folder.path(), 1); });
 }
 
+TEST(SaveFailure, AttachmentThatCannotBeWrittenLeavesNothing) {
+  const TemporaryFolder folder;
+  run_tensor_parallel(2, [&] { save_seed(folder.path(), 1); });
+  const auto before = folder.files();
+  const std::vector<detail::Attachment> attachments = {
+      {"first.json", "fits"}, {"graph.json", std::string(100'000, 'x')}};
+  const FileSizeLimit full(50'000);
+  run_tensor_parallel(2, [&] {
+    EXPECT_THAT(error_of<CheckpointError>([&] {
+                  detail::save_checkpoint(state_dict(HandModel(2)),
+                                          folder.path(), attachments);
+                }),
+                HasSubstr(".graph.json: cannot be written: File too large"));
+    expect_loads(folder.path(), 1);
+  });
+  EXPECT_EQ(folder.files(), before);
+}
+
 TEST(SaveFailure, NextSaveRemovesLeftoversAndNothingElse) {
   const TemporaryFolder folder;
   const fs::path& root = folder.path();
-  run_tensor_parallel(4, [&] { save_seed(root, 1); });
-  EXPECT_EQ(folder.files().size(), 5);
+  run_tensor_parallel(4, [&] {
+    StateDict state;
+    state["model"] = state_dict(HandModel(1));
+    detail::save_checkpoint(
+        state, root, std::vector<detail::Attachment>{{"graph.json", "old"}});
+  });
+  EXPECT_EQ(folder.files().size(), 6);
 
   const std::string dead = "20200101T000000-0123456789abcdef";
   const std::string alive = "20200101T000000-fedcba9876543210";
   folder.write("tp_rank_0/" + dead + ".safetensors", "died while writing");
+  folder.write(dead + ".graph.json", "died while writing");
   folder.write("manifest.json." + dead, "died before the commit");
   folder.write(dead + ".saving", "its claim");
   folder.write("tp_rank_0/" + alive + ".safetensors", "being written");
+  folder.write(alive + ".graph.json", "being written");
   folder.write(alive + ".saving", "");
   const int claim = ::open((root / (alive + ".saving")).c_str(), O_RDWR);
   ASSERT_EQ(::flock(claim, LOCK_EX | LOCK_NB), 0);
@@ -136,6 +163,11 @@ TEST(SaveFailure, NextSaveRemovesLeftoversAndNothingElse) {
       {"tp_rank_0/20200101T000000-0123456789ABCDEF.safetensors", "mine"},
       {"tp_rank_0/" + dead + ".safetensors.bak", "mine"},
       {dead + ".safetensors", "mine"},
+      {dead + ".json", "mine"},
+      {dead + ".Graph.json", "mine"},
+      {dead + ".graph.json.bak", "mine"},
+      {"tp_rank_0/" + dead + ".graph.json", "mine"},
+      {"graph.json", "mine"},
   };
   for (const auto& [name, bytes] : users) {
     folder.write(name, bytes);
@@ -150,9 +182,10 @@ TEST(SaveFailure, NextSaveRemovesLeftoversAndNothingElse) {
     EXPECT_TRUE(files.contains(name) && files.at(name) == bytes) << name;
   }
   EXPECT_TRUE(files.contains("tp_rank_0/" + alive + ".safetensors"));
+  EXPECT_TRUE(files.contains(alive + ".graph.json"));
   EXPECT_TRUE(files.contains(alive + ".saving"));
   // With the manifest and one file a rank, that is all.
-  EXPECT_EQ(files.size(), users.size() + 2 + 3);
+  EXPECT_EQ(files.size(), users.size() + 3 + 3);
   ::close(claim);
 
   run_tensor_parallel(2, [&] { save_seed(root, 3); });

@@ -45,6 +45,12 @@ std::vector<std::string> gather_bytes(const GroupPtr& group,
   return all_gather_bytes(*group, bytes);
 }
 
+std::string from_first(const CheckpointRanks& ranks, const std::string& text) {
+  return ranks.world == nullptr
+             ? text
+             : broadcast_bytes(*ranks.world, text, /*root=*/0);
+}
+
 std::string report_error(const std::exception& error) {
   char kind = kOther;
   if (dynamic_cast<const InvalidArgument*>(&error) != nullptr) {

@@ -32,6 +32,9 @@ struct CheckpointRanks {
 std::vector<std::string> gather_bytes(const GroupPtr& group,
                                       std::string_view bytes);
 
+/// `text` of the rank that commits, on every rank.
+std::string from_first(const CheckpointRanks& ranks, const std::string& text);
+
 /// What a rank reports after a step: nothing, or its error. Text for the wire.
 std::string report_error(const std::exception& error);
 

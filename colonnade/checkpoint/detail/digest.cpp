@@ -93,12 +93,13 @@ SumElements choose_sum_elements() {
 }  // namespace
 
 uint64_t tensor_digest(std::string_view name, const Piece& piece,
-                       const void* data, int64_t element_size) {
+                       const void* data, int64_t element_size,
+                       IndexRange window) {
   static const SumElements sum = choose_sum_elements();
   const uint64_t key = XXH3_64bits(name.data(), name.size());
   const char* bytes = static_cast<const char*>(data);
   uint64_t digest = 0;
-  for_each_run(piece, [&](const Run& run) {
+  for_each_run(piece, window, [&](const Run& run) {
     digest += sum(key + kStep * static_cast<uint64_t>(run.whole),
                   bytes + run.local * element_size, run.count, element_size);
   });

@@ -5,9 +5,11 @@
 
 #include <fcntl.h>
 #include <sys/file.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <system_error>
@@ -99,6 +101,16 @@ void File::read(int64_t offset, void* data, int64_t size) const {
   }
 }
 
+std::shared_ptr<char> File::map() const {
+  const auto bytes = static_cast<size_t>(size());
+  void* data = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE,
+                      descriptor_, 0);
+  if (data == MAP_FAILED) {
+    fail(path_, "cannot be mapped");
+  }
+  return {static_cast<char*>(data), [bytes](char* at) { ::munmap(at, bytes); }};
+}
+
 void File::write(const void* data, int64_t size) {
   const char* at = static_cast<const char*>(data);
   while (size > 0) {
@@ -129,6 +141,24 @@ std::string read_text(const fs::path& path, int64_t limit) {
   std::string text(static_cast<size_t>(size), '\0');
   file.read(0, text.data(), size);
   return text;
+}
+
+void write_text(const fs::path& path, std::string_view text) {
+  File file = File::create(path);
+  try {
+    file.write(text.data(), static_cast<int64_t>(text.size()));
+    file.finish();
+  } catch (...) {
+    try_remove(path);
+    throw;
+  }
+}
+
+void check_size(const File& file, int64_t bytes) {
+  const int64_t size = file.size();
+  check<CheckpointError>(size == bytes, file.path().string(), ": has ", size,
+                         " bytes, but ", bytes, " were saved; it was ",
+                         size < bytes ? "cut" : "added to");
 }
 
 void replace_file(const fs::path& path, const fs::path& temporary) {
@@ -183,6 +213,22 @@ std::vector<std::string> list_folder(const fs::path& path) {
   return names;
 }
 
+std::vector<std::string> list_files(const fs::path& folder) {
+  std::vector<std::string> names;
+  std::error_code error;
+  fs::recursive_directory_iterator entry(folder, error);
+  while (!error && entry != fs::recursive_directory_iterator()) {
+    if (!fs::is_directory(entry->symlink_status(error))) {
+      names.push_back(entry->path().lexically_relative(folder).string());
+    }
+    entry.increment(error);
+  }
+  check<CheckpointError>(!error, folder.string(),
+                         ": cannot be read: ", error.message());
+  std::ranges::sort(names);
+  return names;
+}
+
 bool try_remove(const fs::path& path) noexcept {
   std::error_code error;
   return fs::remove(path, error);
@@ -197,7 +243,7 @@ FileGuard::~FileGuard() {
 FileLock::FileLock(fs::path path) : path_(std::move(path)) {
   // Locked before it has its name: nobody may take it for a dead one's.
   fs::path unlocked = path_;
-  unlocked += ".new";
+  unlocked += kUnlocked;
   descriptor_ =
       open_or_fail(unlocked, O_RDWR | O_CREAT | O_EXCL, "cannot be created");
   ::flock(descriptor_, LOCK_EX | LOCK_NB);
@@ -217,14 +263,12 @@ FileLock::~FileLock() {
 
 bool FileLock::is_held(const fs::path& path) {
   const int descriptor =
-      retry([&] { return ::open(path.c_str(), O_RDWR | O_CLOEXEC); });
+      retry([&] { return ::open(path.c_str(), O_RDONLY | O_CLOEXEC); });
   if (descriptor < 0) {
     return errno != ENOENT;
   }
-  const bool held = ::flock(descriptor, LOCK_EX | LOCK_NB) != 0;
-  if (!held) {
-    try_remove(path);
-  }
+  // Shared: two that ask do not take each other for the owner.
+  const bool held = ::flock(descriptor, LOCK_SH | LOCK_NB) != 0;
   ::close(descriptor);
   return held;
 }

@@ -127,6 +127,26 @@ ManifestTensor tensor_from(const json& object, const std::string& subject) {
   return tensor;
 }
 
+ordered_json to_json(const ManifestAttachment& attachment) {
+  return {{"name", attachment.name},
+          {"path", attachment.path},
+          {"bytes", attachment.bytes},
+          {"digest", attachment.digest}};
+}
+
+ManifestAttachment attachment_from(const json& object, const std::string& id,
+                                   const std::string& subject) {
+  ManifestAttachment attachment{object.at("name").get<std::string>(),
+                                object.at("path").get<std::string>(),
+                                object.at("bytes").get<int64_t>(),
+                                object.at("digest").get<std::string>()};
+  check<CheckpointError>(
+      attachment.path == attachment_file(attachment.name, id) &&
+          attachment.path.find('/') == std::string::npos,
+      subject, ": names an attachment ", attachment.path, " of no save");
+  return attachment;
+}
+
 Manifest manifest_from(const json& object, const std::string& subject) {
   check<CheckpointError>(object.at("format") == kFormat, subject,
                          ": is not a checkpoint of this library");
@@ -145,6 +165,10 @@ Manifest manifest_from(const json& object, const std::string& subject) {
                                rank_file(static_cast<int>(rank), manifest.id),
                            subject, ": names a file ",
                            manifest.files.back().path, " of no save");
+  }
+  for (const json& entry : object.value("attachments", json::array())) {
+    manifest.attachments.push_back(
+        attachment_from(entry, manifest.id, subject));
   }
   for (const json& entry : object.at("tensors")) {
     manifest.tensors.push_back(tensor_from(entry, subject));
@@ -174,6 +198,12 @@ std::string to_text(const Manifest& manifest) {
                      {"bytes", file.bytes},
                      {"header_digest", file.header_digest}});
   }
+  std::string attachments;
+  for (const ManifestAttachment& attachment : manifest.attachments) {
+    attachments += concat(attachments.empty() ? ",\n\"attachments\":[" : ",",
+                          to_json(attachment).dump());
+  }
+  attachments += attachments.empty() ? "" : "]";
   // One line a tensor: people read and compare these files.
   std::string tensors;
   for (const ManifestTensor& tensor : manifest.tensors) {
@@ -182,8 +212,8 @@ std::string to_text(const Manifest& manifest) {
   const std::string body =
       concat("\"format\":", json(kFormat).dump(), ",\n\"version\":", kVersion,
              ",\n\"id\":", json(manifest.id).dump(),
-             ",\n\"files\":", files.dump(), ",\n\"tensors\":[", tensors,
-             "],\n\"state\":", manifest.state.dump(), "}\n");
+             ",\n\"files\":", files.dump(), attachments, ",\n\"tensors\":[",
+             tensors, "],\n\"state\":", manifest.state.dump(), "}\n");
   return concat(kDigestBegin, bytes_digest(body), kDigestEnd, body);
 }
 
@@ -213,6 +243,10 @@ std::string rank_folder(int rank) {
 
 std::string rank_file(int rank, const std::string& id) {
   return concat(rank_folder(rank), "/", id, ".safetensors");
+}
+
+std::string attachment_file(std::string_view name, std::string_view id) {
+  return concat(id, ".", name);
 }
 
 }  // namespace colonnade::detail

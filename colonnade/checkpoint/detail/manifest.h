@@ -50,10 +50,19 @@ struct ManifestFile {
   std::string header_digest;
 };
 
+/// A file beside the tensors, such as a traced model's graph.
+struct ManifestAttachment {
+  std::string name;
+  std::string path;  ///< Relative to the checkpoint.
+  int64_t bytes = 0;
+  std::string digest;
+};
+
 /// What manifest.json says. docs/checkpoint_format.md has an example.
 struct Manifest {
   std::string id;                   ///< Of the save that wrote it.
   std::vector<ManifestFile> files;  ///< One a tensor-parallel rank.
+  std::vector<ManifestAttachment> attachments;
   std::vector<ManifestTensor> tensors;
   nlohmann::json state;  ///< From encode_tree.
 
@@ -74,5 +83,7 @@ COLONNADE_API Manifest manifest_from_text(const std::string& text,
 /// The path of a rank's file in a save: "tp_rank_0/<id>.safetensors".
 std::string rank_folder(int rank);
 std::string rank_file(int rank, const std::string& id);
+/// The path of an attachment in a save: "<id>.graph.json".
+std::string attachment_file(std::string_view name, std::string_view id);
 
 }  // namespace colonnade::detail

@@ -54,6 +54,22 @@ Piece restrict_to(const Piece& piece, std::span<const IndexRange> ranges) {
   return part;
 }
 
+std::vector<IndexRange> cut_windows(const Piece& piece, int64_t count) {
+  std::vector<IndexRange> windows;
+  int64_t room = 0;
+  for (RunCursor at(piece); !at.done();) {
+    if (room == 0) {
+      room = count;
+      windows.push_back({at.run().whole, at.run().whole});
+    }
+    const int64_t step = std::min(room, at.run().count);
+    windows.back().end = at.run().whole + step;
+    room -= step;
+    at.advance(step);
+  }
+  return windows;
+}
+
 int64_t total_size(std::span<const IndexRange> ranges) {
   int64_t size = 0;
   for (const IndexRange& range : ranges) {

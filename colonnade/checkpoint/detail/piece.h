@@ -8,7 +8,9 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <limits>
 #include <span>
+#include <utility>
 #include <vector>
 
 namespace colonnade::detail {
@@ -56,19 +58,26 @@ COLONNADE_API Piece make_piece(at::IntArrayRef whole_shape, int64_t dim,
 COLONNADE_API Piece restrict_to(const Piece& piece,
                                 std::span<const IndexRange> ranges);
 
-/// Steps through the runs of a piece, in the order of the whole.
+/// Indices of the flattened whole: all, or a stretch of the work.
+inline constexpr IndexRange kEverywhere = {0,
+                                           std::numeric_limits<int64_t>::max()};
+
+/// Steps through the runs of what a piece has within `window`, in the order of
+/// the whole.
 class RunCursor {
  public:
-  explicit RunCursor(const Piece& piece) : piece_(piece) {
+  explicit RunCursor(const Piece& piece, IndexRange window = kEverywhere)
+      : piece_(piece), end_(window.end) {
     const int64_t numel = piece.numel();
     done_ = numel == 0;
     if (piece.local_size == piece.whole_size && piece.spans.size() == 1 &&
         piece.spans[0].end - piece.spans[0].begin == piece.whole_size) {
       outer_ = piece.outer - 1;  // all of it, in one run
-      run_ = {0, 0, numel};
+      clip({0, 0, numel});
     } else {
       settle();
     }
+    skip_to(window.begin);
   }
 
   bool done() const { return done_; }
@@ -84,7 +93,28 @@ class RunCursor {
     }
   }
 
+  /// Goes to the first element at `whole` or behind it. Cost: a step a span.
+  void skip_to(int64_t whole) {
+    const int64_t slice = piece_.whole_size * piece_.inner;
+    if (is_before(whole) && whole / slice > outer_) {
+      outer_ = whole / slice;
+      span_ = 0;
+      done_ = outer_ >= piece_.outer;
+      settle();
+    }
+    while (is_before(whole)) {
+      next();
+    }
+    if (!done_ && run_.whole < whole) {
+      advance(whole - run_.whole);
+    }
+  }
+
  private:
+  bool is_before(int64_t whole) const {
+    return !done_ && run_.whole + run_.count <= whole;
+  }
+
   void next() {
     if (++span_ == piece_.spans.size()) {
       span_ = 0;
@@ -96,13 +126,20 @@ class RunCursor {
   void settle() {
     if (!done_) {
       const Span& span = piece_.spans[span_];
-      run_ = {(outer_ * piece_.whole_size + span.begin) * piece_.inner,
-              (outer_ * piece_.local_size + span.at) * piece_.inner,
-              (span.end - span.begin) * piece_.inner};
+      clip({(outer_ * piece_.whole_size + span.begin) * piece_.inner,
+            (outer_ * piece_.local_size + span.at) * piece_.inner,
+            (span.end - span.begin) * piece_.inner});
     }
   }
 
+  void clip(Run run) {
+    run.count = std::min(run.count, end_ - run.whole);
+    run_ = run;
+    done_ = done_ || run.count <= 0;
+  }
+
   const Piece& piece_;
+  int64_t end_;
   int64_t outer_ = 0;
   size_t span_ = 0;
   bool done_ = false;
@@ -110,28 +147,32 @@ class RunCursor {
 };
 
 template <typename F>
-void for_each_run(const Piece& piece, F&& f) {
-  for (RunCursor at(piece); !at.done(); at.advance(at.run().count)) {
+void for_each_run(const Piece& piece, IndexRange window, F&& f) {
+  for (RunCursor at(piece, window); !at.done(); at.advance(at.run().count)) {
     f(at.run());
   }
 }
 
-/// Calls f(place in a, place in b, count) for every stretch of elements that
-/// lies in both pieces of one whole, in its order. They may be split along
-/// different dims.
 template <typename F>
-void for_each_overlap(const Piece& a, const Piece& b, F&& f) {
-  RunCursor at_a(a);
-  RunCursor at_b(b);
+void for_each_run(const Piece& piece, F&& f) {
+  for_each_run(piece, kEverywhere, std::forward<F>(f));
+}
+
+/// Calls f(place in a, place in b, count) for every stretch of elements that
+/// lies in both pieces of one whole and in `window`, in its order. They may be
+/// split along different dims.
+template <typename F>
+void for_each_overlap(const Piece& a, const Piece& b, IndexRange window,
+                      F&& f) {
+  RunCursor at_a(a, window);
+  RunCursor at_b(b, window);
   while (!at_a.done() && !at_b.done()) {
-    const Run& run_a = at_a.run();
-    const Run& run_b = at_b.run();
-    const int64_t skip_a = std::min(run_b.whole - run_a.whole, run_a.count);
-    const int64_t skip_b = std::min(run_a.whole - run_b.whole, run_b.count);
-    if (skip_a > 0) {
-      at_a.advance(skip_a);
-    } else if (skip_b > 0) {
-      at_b.advance(skip_b);
+    const Run run_a = at_a.run();
+    const Run run_b = at_b.run();
+    if (run_a.whole < run_b.whole) {
+      at_a.skip_to(run_b.whole);
+    } else if (run_b.whole < run_a.whole) {
+      at_b.skip_to(run_a.whole);
     } else {
       const int64_t count = std::min(run_a.count, run_b.count);
       f(run_a.local, run_b.local, count);
@@ -140,6 +181,16 @@ void for_each_overlap(const Piece& a, const Piece& b, F&& f) {
     }
   }
 }
+
+template <typename F>
+void for_each_overlap(const Piece& a, const Piece& b, F&& f) {
+  for_each_overlap(a, b, kEverywhere, std::forward<F>(f));
+}
+
+/// Cuts a piece into windows of at most `count` of its elements each, in order.
+/// Cost: a step a run.
+COLONNADE_API std::vector<IndexRange> cut_windows(const Piece& piece,
+                                                  int64_t count);
 
 /// Indices in all of them together.
 int64_t total_size(std::span<const IndexRange> ranges);

@@ -25,7 +25,7 @@ constexpr const char* kIndexFile = "model.safetensors.index.json";
 
 std::unique_ptr<SafetensorsFile> make_file(File file, std::string text) {
   auto result = std::make_unique<SafetensorsFile>(
-      SafetensorsFile{std::move(file), std::move(text), {}, {}});
+      SafetensorsFile{std::move(file), std::move(text), {}, {}, nullptr});
   result->header = parse_safetensors_header(result->header_text, result->file);
   for (const SafetensorsEntry& entry : result->header.entries) {
     result->entries[entry.name] = &entry;
@@ -54,7 +54,6 @@ std::unique_ptr<SafetensorsFile> open_of_save(const fs::path& folder,
                                               const std::string& id) {
   const fs::path path = folder / saved.path;
   File file = File::open_for_reading(path);
-  const int64_t size = file.size();
   std::string header = read_safetensors_header(file);
   if (bytes_digest(header) != saved.header_digest) {
     SafetensorsHeader parsed;
@@ -65,9 +64,7 @@ std::unique_ptr<SafetensorsFile> open_of_save(const fs::path& folder,
     }
     throw CheckpointError(concat(path.string(), ": ", explain(parsed, id)));
   }
-  check<CheckpointError>(size == saved.bytes, path.string(), ": has ", size,
-                         " bytes, but ", saved.bytes, " were saved; it was ",
-                         size < saved.bytes ? "cut" : "added to");
+  check_size(file, saved.bytes);
   return make_file(std::move(file), std::move(header));
 }
 
@@ -112,7 +109,8 @@ StoredPart find_part(const TensorStore& store, const ManifestTensor& tensor,
 /// such stretch at once.
 class RangeReader {
  public:
-  explicit RangeReader(const File& file) : file_(file) {}
+  RangeReader(const File& file, std::vector<char>& buffer)
+      : file_(file), buffer_(buffer) {}
 
   /// Offsets ascend from call to call.
   void add(int64_t offset, char* out, int64_t size) {
@@ -127,6 +125,10 @@ class RangeReader {
     }
     if (wanted_.empty()) {
       begin_ = offset;
+    } else if (offset == end_ && out == wanted_.back().end()) {
+      end_ += size;
+      wanted_.back().size += size;
+      return;
     }
     end_ = offset + size;
     wanted_.push_back({offset, out, size});
@@ -139,7 +141,8 @@ class RangeReader {
     if (wanted_.size() == 1) {
       file_.read(wanted_[0].offset, wanted_[0].out, wanted_[0].size);
     } else {
-      buffer_.resize(static_cast<size_t>(end_ - begin_));
+      buffer_.resize(
+          std::max(buffer_.size(), static_cast<size_t>(end_ - begin_)));
       file_.read(begin_, buffer_.data(), end_ - begin_);
       for (const Stretch& stretch : wanted_) {
         std::memcpy(stretch.out, buffer_.data() + (stretch.offset - begin_),
@@ -154,11 +157,13 @@ class RangeReader {
     int64_t offset;
     char* out;
     int64_t size;
+
+    const char* end() const { return out + size; }
   };
 
   const File& file_;
+  std::vector<char>& buffer_;
   std::vector<Stretch> wanted_;
-  std::vector<char> buffer_;
   int64_t begin_ = 0;
   int64_t end_ = 0;
 };
@@ -311,16 +316,52 @@ TensorStore open_unsharded(const fs::path& path) {
   return open_single(only_safetensors(path));
 }
 
-void read_part(const StoredPart& part, const Piece& wanted, void* out,
-               int64_t element_size) {
-  RangeReader reader(part.file->file);
-  for_each_overlap(part.piece, wanted,
+void map_files(TensorStore& store) {
+  for (const auto& file : store.files) {
+    file->mapping = file->file.map();
+  }
+}
+
+void read_part(const StoredPart& part, const Piece& wanted, IndexRange window,
+               void* out, int64_t element_size, std::vector<char>& buffer) {
+  RangeReader reader(part.file->file, buffer);
+  for_each_overlap(part.piece, wanted, window,
                    [&](int64_t stored, int64_t local, int64_t count) {
                      reader.add(part.offset + stored * element_size,
                                 static_cast<char*>(out) + local * element_size,
                                 count * element_size);
                    });
   reader.flush();
+}
+
+std::optional<MappedBytes> find_mapped(std::span<const StoredPart> parts,
+                                       const Piece& wanted,
+                                       int64_t element_size) {
+  const StoredPart* holder = nullptr;
+  int64_t begin = 0;
+  int64_t found = 0;
+  bool in_line = true;
+  for (const StoredPart& part : parts) {
+    for_each_overlap(part.piece, wanted,
+                     [&](int64_t stored, int64_t local, int64_t count) {
+                       if (holder == nullptr) {
+                         holder = &part;
+                         begin = stored;
+                       }
+                       in_line = in_line && holder == &part &&
+                                 stored == begin + found && local == found;
+                       found += count;
+                     });
+  }
+  if (holder == nullptr || holder->file->mapping == nullptr || !in_line) {
+    return std::nullopt;
+  }
+  const int64_t offset = holder->offset + begin * element_size;
+  if (offset % element_size != 0) {
+    return std::nullopt;
+  }
+  const auto& file = holder->file->mapping;
+  return MappedBytes{file, file.get() + offset};
 }
 
 void check_part(const StoredTensor& tensor, const StoredPart& part) {

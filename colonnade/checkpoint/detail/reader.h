@@ -12,6 +12,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -23,6 +24,7 @@ struct SafetensorsFile {
   std::string header_text;
   SafetensorsHeader header;
   std::map<std::string, const SafetensorsEntry*> entries;  ///< By name.
+  std::shared_ptr<char> mapping = nullptr;  ///< Of all of it, by map_files.
 };
 
 /// Some elements of a whole tensor in a file.
@@ -43,6 +45,8 @@ struct StoredTensor {
   std::string group;                              ///< Only if split.
   std::vector<ShardSpec> shards;                  ///< Only if split.
   std::optional<uint64_t> digest;  ///< None in files that have none.
+
+  bool belongs_to_rank() const { return layout == Layout::kPerRank; }
 };
 
 /// All tensors that a checkpoint, or a folder of plain safetensors, holds, with
@@ -57,7 +61,8 @@ struct TensorStore {
 ///
 /// Errors  CheckpointError where there is none, with a hint where there are
 ///         plain safetensors
-std::string read_manifest_text(const std::filesystem::path& folder);
+COLONNADE_API std::string read_manifest_text(
+    const std::filesystem::path& folder);
 
 /// Opens the files that `manifest` names.
 ///
@@ -69,15 +74,32 @@ TensorStore open_checkpoint(const std::filesystem::path& folder,
 /// Opens plain safetensors: one file, or a folder that has
 /// `model.safetensors`, `model.safetensors.index.json`, or exactly one
 /// `*.safetensors`.
-TensorStore open_unsharded(const std::filesystem::path& path);
+COLONNADE_API TensorStore open_unsharded(const std::filesystem::path& path);
 
-/// Reads those elements of `wanted` that `part` has. `out` is the tensor that
-/// `wanted` describes.
+/// Maps the store's files, for find_mapped.
+COLONNADE_API void map_files(TensorStore& store);
+
+/// Reads those elements of `wanted` within `window` that `part` has. `out` is
+/// the tensor that `wanted` describes.
 ///
-/// Cost  reads only the bytes between the first and the last that are wanted,
-///       without gaps above 64 KiB; 4 MiB of memory
-void read_part(const StoredPart& part, const Piece& wanted, void* out,
-               int64_t element_size);
+/// buffer  memory for what is read but not wanted, kept from call to call
+/// Cost    reads only the bytes between the first and the last that are wanted,
+///         without gaps above 64 KiB; 4 MiB of memory
+void read_part(const StoredPart& part, const Piece& wanted, IndexRange window,
+               void* out, int64_t element_size, std::vector<char>& buffer);
+
+/// Bytes of a mapped file.
+struct MappedBytes {
+  std::shared_ptr<char> file;  ///< Keeps them.
+  char* data = nullptr;
+};
+
+/// Where `wanted` lies in memory, element by element as in the tensor that it
+/// describes; none where its file is not mapped, `parts` have it in several
+/// stretches, or it is not aligned.
+COLONNADE_API std::optional<MappedBytes> find_mapped(
+    std::span<const StoredPart> parts, const Piece& wanted,
+    int64_t element_size);
 
 /// Throws CheckpointError naming the file if the part is not, byte for byte,
 /// what was saved.

@@ -33,6 +33,20 @@ std::optional<ShardSpec> even_shard(const StoredTensor& source, int rank,
   return ShardSpec::segments(dim, sizes, rank, degree);
 }
 
+/// The same for one that was split as ShardSpec::padded, which always can.
+std::optional<ShardSpec> padded_shard(const StoredTensor& source, int rank,
+                                      int degree) {
+  const auto saved_degree = static_cast<int64_t>(source.shards.size());
+  const ShardSpec& first = source.shards[0];
+  for (int64_t saved = 0; saved < saved_degree; ++saved) {
+    if (source.shards[static_cast<size_t>(saved)] !=
+        ShardSpec::padded(first.dim, first.whole_size, saved, saved_degree)) {
+      return std::nullopt;
+    }
+  }
+  return ShardSpec::padded(first.dim, first.whole_size, rank, degree);
+}
+
 std::string join_keys(const StateDict& dict) {
   std::string text;
   for (const auto& entry : dict) {
@@ -44,14 +58,20 @@ std::string join_keys(const StateDict& dict) {
 }  // namespace
 
 ShardedLoad::ShardedLoad(const CheckpointRanks& ranks, fs::path folder,
-                         const std::string& manifest_text)
+                         const std::string& manifest_text,
+                         const LoadOptions& options)
     : ranks_(ranks),
       folder_(std::move(folder)),
       subject_((folder_ / kManifestFile).string()),
+      options_(options),
       manifest_(manifest_from_text(manifest_text, subject_)),
       store_(open_checkpoint(folder_, manifest_)),
       state_(decode_tree(manifest_.state, subject_,
-                         [](const std::string&) { return StateTensor(); })) {}
+                         [](const std::string&) { return StateTensor(); })) {
+  if (options_.map_files) {
+    detail::map_files(store_);
+  }
+}
 
 void ShardedLoad::want_model(const torch::nn::Module& model,
                              const std::string& key) {
@@ -113,16 +133,25 @@ Wanted ShardedLoad::lay_out(const std::vector<StateKey>& path,
   if (source.layout == Layout::kReplicated) {
     return {&source, std::nullopt, {}};
   }
-  const auto saved_degree = static_cast<int>(source.shards.size());
-  const std::optional<ShardSpec> spec =
-      saved_degree == ranks_.size
-          ? source.shards[static_cast<size_t>(ranks_.rank)]
-          : even_shard(source, ranks_.rank, ranks_.size);
+  const std::optional<ShardSpec> spec = find_spec(source);
   check<CheckpointError>(
-      spec.has_value(), "load: ", name, ": was split over ", saved_degree,
+      spec.has_value(), "load: ", name, ": was split over ",
+      source.shards.size(),
       " tensor-parallel ranks, and cannot be split evenly over ", ranks_.size,
       "; load it with the model that it belongs to");
   return {&source, TensorParallelAttributes{*spec, source.group}, {}};
+}
+
+/// This rank's shard of a split tensor without a parameter.
+std::optional<ShardSpec> ShardedLoad::find_spec(
+    const StoredTensor& source) const {
+  if (source.shards.size() == static_cast<size_t>(ranks_.size)) {
+    return source.shards[static_cast<size_t>(ranks_.rank)];
+  }
+  const auto even = even_shard(source, ranks_.rank, ranks_.size);
+  return even.has_value() || !options_.padded
+             ? even
+             : padded_shard(source, ranks_.rank, ranks_.size);
 }
 
 /// A parameter that the path names, of the same whole shape; only for a tensor
@@ -149,8 +178,13 @@ size_t ShardedLoad::want_once(Wanted wanted) {
       std::pair(wanted.source, wanted.attributes.has_value()
                                    ? to_string(wanted.attributes->spec)
                                    : std::string());
+  // A second layout of the same bytes is a tensor of its own.
+  const auto other = once_.lower_bound({wanted.source, ""});
+  const bool is_first =
+      other == once_.end() || other->first.first != wanted.source;
   const auto [at, is_new] = once_.emplace(key, wanted_.size());
   if (is_new) {
+    wanted.map = options_.map_files && is_first;
     wanted_.push_back(std::move(wanted));
   }
   return at->second;

@@ -21,13 +21,24 @@ class Module;
 
 namespace colonnade::detail {
 
+struct LoadOptions {
+  /// Split what was split as ShardSpec::padded so at the new degree too; false:
+  /// only even splits, and an error for others.
+  bool padded = false;
+  /// Let tensors of the state dict be the files' bytes, mapped, where this rank
+  /// wants one stretch of one file. They are this rank's own: writing into them
+  /// changes neither the file nor another rank's.
+  bool map_files = false;
+};
+
 /// A checkpoint on its way into a model and a state dict. The steps are called
 /// in the order in which they stand here.
 class ShardedLoad {
  public:
   /// Opens the files; no communication.
   ShardedLoad(const CheckpointRanks& ranks, std::filesystem::path folder,
-              const std::string& manifest_text);
+              const std::string& manifest_text,
+              const LoadOptions& options = {});
 
   /// The entry `key` is for `model`, and not in the state dict. No
   /// communication.
@@ -35,8 +46,8 @@ class ShardedLoad {
 
   /// All else is for the state dict. A split tensor, and an optimizer's state,
   /// takes the layout of the parameter that its path names; without one, the
-  /// layout that it was saved in, or the same kind of even split at another
-  /// degree. No communication.
+  /// layout that it was saved in, or the same kind of even (or padded) split at
+  /// another degree. No communication.
   void want_rest();
 
   /// Reads and verifies everything. Collective.
@@ -45,17 +56,21 @@ class ShardedLoad {
   /// Fills the model and returns the state dict. No communication.
   StateDict finish();
 
+  const Manifest& manifest() const { return manifest_; }
+
  private:
   /// How a tensor for the state dict lies on this rank.
   Wanted lay_out(const std::vector<StateKey>& path, const std::string& name,
                  const StoredTensor& source) const;
   const ModelTensor* find_parameter(const std::vector<StateKey>& path,
                                     const StoredTensor& source) const;
+  std::optional<ShardSpec> find_spec(const StoredTensor& source) const;
   size_t want_once(Wanted wanted);
 
   CheckpointRanks ranks_;
   std::filesystem::path folder_;
   std::string subject_;
+  LoadOptions options_;
   Manifest manifest_;
   TensorStore store_;
   StateDict state_;  // without the tensors' values, and without the model

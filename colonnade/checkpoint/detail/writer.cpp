@@ -2,16 +2,11 @@
 #include "colonnade/checkpoint/detail/writer.h"
 
 #include "colonnade/checkpoint/detail/digest.h"
-#include "colonnade/checkpoint/detail/reader.h"
 #include "colonnade/checkpoint/detail/safetensors.h"
+#include "colonnade/checkpoint/detail/save_files.h"
 #include "colonnade/core/error.h"
 
 #include <algorithm>
-#include <chrono>
-#include <cstring>
-#include <ctime>
-#include <random>
-#include <set>
 #include <utility>
 
 namespace colonnade::detail {
@@ -19,53 +14,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::string_view kRankFolder = "tp_rank_";
-constexpr std::string_view kSafetensors = ".safetensors";
-constexpr std::string_view kClaim = ".saving";
-constexpr std::string_view kTemporary = "manifest.json.";
-
 constexpr int64_t kBufferBytes = int64_t{4} << 20;
-
-/// Is it a name that make_save_id may have made?
-bool is_save_id(std::string_view text) {
-  constexpr std::string_view kPattern = "ddddddddTdddddd-xxxxxxxxxxxxxxxx";
-  return text.size() == kPattern.size() &&
-         std::equal(text.begin(), text.end(), kPattern.begin(),
-                    [](char c, char kind) {
-                      const bool digit = '0' <= c && c <= '9';
-                      return kind == 'd'   ? digit
-                             : kind == 'x' ? digit || ('a' <= c && c <= 'f')
-                                           : c == kind;
-                    });
-}
-
-/// The id in `prefix` id `suffix`; empty where the name is not of that form.
-std::string id_of(std::string_view name, std::string_view prefix,
-                  std::string_view suffix) {
-  if (name.size() <= prefix.size() + suffix.size() ||
-      !name.starts_with(prefix) || !name.ends_with(suffix)) {
-    return "";
-  }
-  name.remove_prefix(prefix.size());
-  name.remove_suffix(suffix.size());
-  return is_save_id(name) ? std::string(name) : "";
-}
-
-bool is_rank_folder(std::string_view name) {
-  const std::string_view number =
-      name.substr(std::min(name.size(), kRankFolder.size()));
-  return name.starts_with(kRankFolder) && !number.empty() &&
-         std::ranges::all_of(number,
-                             [](char c) { return '0' <= c && c <= '9'; });
-}
-
-fs::path claim_path(const fs::path& folder, const std::string& id) {
-  return folder / concat(id, kClaim);
-}
-
-fs::path temporary_path(const fs::path& folder, const std::string& id) {
-  return folder / concat(kTemporary, id);
-}
 
 /// What `rank` stores of a tensor, or nothing.
 const ManifestPart* part_of(const ManifestTensor& tensor, int rank) {
@@ -74,21 +23,6 @@ const ManifestPart* part_of(const ManifestTensor& tensor, int rank) {
 }
 
 }  // namespace
-
-std::string make_save_id() {
-  const std::time_t now =
-      std::chrono::system_clock::to_time_t(std::chrono::system_clock::now());
-  std::tm utc{};
-  ::gmtime_r(&now, &utc);
-  char time[16];
-  std::strftime(time, sizeof(time), "%Y%m%dT%H%M%S", &utc);
-  std::random_device chance;
-  return concat(time, "-",
-                to_hex(uint64_t{chance()} << 32 | uint64_t{chance()}));
-}
-
-SaveClaim::SaveClaim(const fs::path& folder, const std::string& id)
-    : FileLock(claim_path(folder, id)) {}
 
 SafetensorsWriter::SafetensorsWriter(const fs::path& path,
                                      SafetensorsHeader header)
@@ -182,53 +116,15 @@ ManifestFile write_rank_file(const fs::path& folder, const std::string& id,
 }
 
 void write_manifest(const fs::path& folder, const Manifest& manifest) {
-  const std::string text = to_text(manifest);
-  const fs::path path = temporary_path(folder, manifest.id);
-  File file = File::create(path);
-  try {
-    file.write(text.data(), static_cast<int64_t>(text.size()));
-    file.finish();
-  } catch (...) {
-    try_remove(path);
-    throw;
-  }
+  write_text(folder / temporary_manifest(manifest.id), to_text(manifest));
 }
 
 void commit_manifest(const fs::path& folder, const Manifest& manifest) {
-  replace_file(folder / kManifestFile, temporary_path(folder, manifest.id));
-}
-
-void remove_leftovers(const fs::path& folder) {
-  // In this order: a save that commits meanwhile is seen by its claim or in
-  // the manifest.
-  std::vector<std::pair<std::string, fs::path>> candidates;
-  for (const std::string& name : list_folder(folder)) {
-    candidates.emplace_back(id_of(name, kTemporary, ""), folder / name);
-    if (is_rank_folder(name)) {
-      for (const std::string& file : list_folder(folder / name)) {
-        candidates.emplace_back(id_of(file, "", kSafetensors),
-                                folder / name / file);
-      }
-    }
+  if (!manifest.attachments.empty()) {
+    sync_folder(folder);
   }
-  std::set<std::string> claims;
-  for (const std::string& name : list_folder(folder)) {
-    const std::string id = id_of(name, "", kClaim);
-    if (!id.empty() && FileLock::is_held(folder / name)) {
-      claims.insert(id);
-    }
-  }
-  try {
-    claims.insert(
-        manifest_from_text(read_manifest_text(folder), kManifestFile).id);
-  } catch (const CheckpointError&) {
-    return;
-  }
-  for (const auto& [id, path] : candidates) {
-    if (!id.empty() && !claims.contains(id)) {
-      try_remove(path);
-    }
-  }
+  replace_file(folder / kManifestFile,
+               folder / temporary_manifest(manifest.id));
 }
 
 }  // namespace colonnade::detail

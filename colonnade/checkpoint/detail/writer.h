@@ -13,17 +13,6 @@
 
 namespace colonnade::detail {
 
-/// A name that no other save has: time and chance, "20260131T235959-" and 16
-/// hexadecimal digits.
-std::string make_save_id();
-
-/// Says that a save is in flight: while it lives, no other save takes this
-/// one's files for leftovers.
-class SaveClaim : public FileLock {
- public:
-  SaveClaim(const std::filesystem::path& folder, const std::string& id);
-};
-
 /// Writes a safetensors file, tensor by tensor. A file that is not finished is
 /// removed again.
 class SafetensorsWriter {
@@ -70,10 +59,5 @@ void write_manifest(const std::filesystem::path& folder,
                     const Manifest& manifest);
 void commit_manifest(const std::filesystem::path& folder,
                      const Manifest& manifest);
-
-/// Removes what other saves left: files of our own naming that neither the
-/// manifest nor a save in flight claims. Nothing else, and nothing at all where
-/// the manifest cannot be read. Never throws for a file that stays.
-void remove_leftovers(const std::filesystem::path& folder);
 
 }  // namespace colonnade::detail

@@ -57,6 +57,10 @@ class RankPool::Ranks {
         cores_(n, options.pin),
         patience_(detail::patience_for(n)),
         done_(n - 1) {
+    check_arg(
+        setup_ != nullptr,
+        "RankPool: setup is empty; give one that does nothing where there "
+        "is nothing to set up");
     try {
       for (int rank = 1; rank < n; ++rank) {
         threads_.emplace_back([this, rank] { serve(rank); });
@@ -96,16 +100,14 @@ class RankPool::Ranks {
     return contexts;
   }
 
-  /// One call, in the thread of rank 0.
+  /// One call, in the thread that is rank 0.
   void call(c10::function_ref<void(int)> body) {
+    cores_.make_way();
     const at::ThreadLocalState state;
     body_ = body;
     state_ = &state;
     start_.arrive();
-    {
-      const detail::IntraOpThreads intra_op(cores_.intra_op_threads());
-      run_rank(0);
-    }
+    run_rank(0);
     wait(done_, calls_++, patience_);
     if (first_error_.is_set()) {
       contexts_.clear();
@@ -117,7 +119,6 @@ class RankPool::Ranks {
   /// The life of another rank's thread.
   void serve(int rank) {
     cores_.pin(rank);
-    const detail::IntraOpThreads intra_op(cores_.intra_op_threads());
     for (uint64_t call = 0; wait(start_, call, patience_) == Gate::State::kOpen;
          ++call) {
       at::ThreadLocalState::setThreadLocalState(*state_);
@@ -127,6 +128,7 @@ class RankPool::Ranks {
   }
 
   void run_rank(int rank) {
+    const detail::IntraOpThreads intra_op(cores_.intra_op_threads());
     detail::run_rank(
         contexts_[static_cast<size_t>(rank)], [&] { body_(rank); },
         first_error_);

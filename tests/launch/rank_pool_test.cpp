@@ -89,8 +89,7 @@ TEST(RankPool, MakesCollectivesInEveryCall) {
     std::array<float, 3> sums{};
     pool.run([&](int rank) {
       sums[static_cast<size_t>(rank)] =
-          sum_over_ranks(static_cast<float>(rank + call)) +
-          sum_over_ranks(1);
+          sum_over_ranks(static_cast<float>(rank + call)) + sum_over_ranks(1);
     });
     for (const float sum : sums) {
       EXPECT_EQ(sum, static_cast<float>(3 * call + 6));
@@ -140,7 +139,6 @@ TEST(RankPool, NamesTheRankInColonnadesErrors) {
       if (rank == bad) {
         throw error;
       }
-      // NOLINTNEXTLINE(hicpp-exception-baseclass)
       EXPECT_THAT(error_of<CommError>([] { sum_over_ranks(1); }),
                   HasSubstr("failed: the cause"));
     });
@@ -209,9 +207,8 @@ TEST(RankPool, RunsAgainAfterAFailure) {
           sum_over_ranks(1);
         }),
                      std::runtime_error);
-        pool.run([&](int) {
-          EXPECT_EQ(sum_over_ranks(1), static_cast<float>(n));
-        });
+        pool.run(
+            [&](int) { EXPECT_EQ(sum_over_ranks(1), static_cast<float>(n)); });
         EXPECT_EQ(setups, n * (call + 1));
       }
     }
@@ -313,11 +310,17 @@ TEST(RankPool, RefusesACallInsideARank) {
 }
 
 TEST(RankPool, RefusesWhatIsNoPool) {
+  EXPECT_EQ(error_of<InvalidArgument>([] { RankPool(2, nullptr); }),
+            "RankPool: setup is empty; give one that does nothing where there "
+            "is nothing to set up");
   EXPECT_EQ(error_of<InvalidArgument>([] { RankPool(0, [] {}); }),
             "RankPool: the number of ranks is 0; it must be at least 1");
   LaunchOptions options;
   options.backend = "gloo";
-  EXPECT_THAT(error_of<InvalidArgument>([&] { RankPool(2, [] {}, options); }),
+  EXPECT_THAT(error_of<InvalidArgument>([&] {
+                RankPool(
+                    2, [] {}, options);
+              }),
               HasSubstr("RankPool: the backend gloo cannot be used: "));
 }
 
@@ -355,6 +358,10 @@ TEST(RankPool, DividesTheCoresAndLeavesTheCallerAsItWas) {
       }
     });
     EXPECT_EQ(at::get_num_threads(), threads);
+    pool.run([](int) { at::set_num_threads(2); });
+    EXPECT_EQ(at::get_num_threads(), threads);
+    at::set_num_threads(threads);
+    pool.run([](int) {});
     std::thread([&] { EXPECT_EQ(at::get_num_threads(), threads); }).join();
   }
 }

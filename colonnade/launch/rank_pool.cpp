@@ -9,9 +9,8 @@
 #include "colonnade/launch/detail/core_shares.h"
 #include "colonnade/launch/detail/first_error.h"
 #include "colonnade/launch/detail/intra_op_threads.h"
+#include "colonnade/launch/detail/modes.h"
 #include "colonnade/launch/detail/thread_rank.h"
-
-#include <ATen/ThreadLocalState.h>
 
 #include <atomic>
 #include <chrono>
@@ -103,9 +102,8 @@ class RankPool::Ranks {
   /// One call, in the thread that is rank 0.
   void call(c10::function_ref<void(int)> body) {
     cores_.make_way();
-    const at::ThreadLocalState state;
     body_ = body;
-    state_ = &state;
+    modes_ = detail::Modes::of_this_thread();
     start_.arrive();
     run_rank(0);
     wait(done_, calls_++, patience_);
@@ -121,8 +119,10 @@ class RankPool::Ranks {
     cores_.pin(rank);
     for (uint64_t call = 0; wait(start_, call, patience_) == Gate::State::kOpen;
          ++call) {
-      at::ThreadLocalState::setThreadLocalState(*state_);
-      run_rank(rank);
+      {
+        const detail::ModesScope modes(modes_);
+        run_rank(rank);
+      }
       done_.arrive();
     }
   }
@@ -153,7 +153,7 @@ class RankPool::Ranks {
 
   Gate start_{1};  // opened by rank 0, once a call
   c10::function_ref<void(int)> body_;
-  const at::ThreadLocalState* state_ = nullptr;
+  detail::Modes modes_{};
   uint64_t calls_ = 0;
   Gate done_;  // opened by all others
 };

@@ -36,8 +36,8 @@ class COLONNADE_API RankPool {
   int size() const;
 
   /// Runs `body` on every rank and returns when all are done. Calls of several
-  /// threads are served in the order in which they come. Thread-local modes of
-  /// torch, as grad mode, are the caller's on every rank.
+  /// threads are served in the order in which they come. Grad mode, inference
+  /// mode and autocast of the CPU are the caller's on every rank.
   ///
   /// All ranks must make the same collectives in one call: where one waits for
   /// a rank that has returned, it waits until the time-out.
@@ -47,8 +47,9 @@ class COLONNADE_API RankPool {
   ///         of Colonnade and of torch say which rank's. A rank that throws
   ///         wakes all others. The next call begins with new worlds and
   ///         contexts. InvalidArgument inside a rank, and so inside a body.
-  /// Cost    beside the body 0.6 us at two ranks on two cores, no allocation;
-  ///         30 us after a pause of 0.6 ms, when the ranks are asleep
+  /// Cost    beside the body, at two ranks: 0.3 us, or 0.7 where their cores
+  ///         share no cache; 30 us after a pause of 0.6 ms, in which the ranks
+  ///         fall asleep. No allocation.
   void run(c10::function_ref<void(int)> body);
 
  private:

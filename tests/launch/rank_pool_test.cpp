@@ -9,6 +9,7 @@
 
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
+#include <ATen/autocast_mode.h>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -17,6 +18,7 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
+#include <chrono>
 #include <filesystem>
 #include <iterator>
 #include <stdexcept>
@@ -334,9 +336,20 @@ TEST(RankPool, HandsOnTheCallersModes) {
     const c10::InferenceMode mode;
     pool.run([](int) { EXPECT_TRUE(c10::InferenceMode::is_enabled()); });
   }
+  const at::ScalarType dtype = at::autocast::get_autocast_dtype(at::kCPU);
+  at::autocast::set_autocast_enabled(at::kCPU, true);
+  at::autocast::set_autocast_dtype(at::kCPU, at::kHalf);
   pool.run([](int) {
+    EXPECT_TRUE(at::autocast::is_autocast_enabled(at::kCPU));
+    EXPECT_EQ(at::autocast::get_autocast_dtype(at::kCPU), at::kHalf);
+  });
+  at::autocast::set_autocast_enabled(at::kCPU, false);
+  at::autocast::set_autocast_dtype(at::kCPU, dtype);
+  pool.run([&](int) {
     EXPECT_FALSE(c10::InferenceMode::is_enabled());
     EXPECT_TRUE(at::GradMode::is_enabled());
+    EXPECT_FALSE(at::autocast::is_autocast_enabled(at::kCPU));
+    EXPECT_EQ(at::autocast::get_autocast_dtype(at::kCPU), dtype);
   });
 }
 

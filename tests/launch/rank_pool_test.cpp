@@ -10,6 +10,7 @@
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 #include <ATen/autocast_mode.h>
+#include <ATen/core/grad_mode.h>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -111,6 +112,8 @@ TEST(RankPool, SetsUpOncePerRank) {
 }
 
 TEST(RankPool, KeepsContextsAndGeneratorsBetweenCalls) {
+  at::Tensor in_one_run;
+  run_ranks(1, [&] { in_one_run = at::cat({at::rand(9), at::rand(9)}); });
   std::array<RankContext*, 2> contexts{};
   std::array<at::Tensor, 2> first;
   std::array<at::Tensor, 2> second;
@@ -127,8 +130,6 @@ TEST(RankPool, KeepsContextsAndGeneratorsBetweenCalls) {
     EXPECT_EQ(RankContext::current().get(), contexts[r]);
     second[r] = at::rand(9);
   });
-  at::Tensor in_one_run;
-  run_ranks(1, [&] { in_one_run = at::cat({at::rand(9), at::rand(9)}); });
   for (size_t rank = 0; rank < 2; ++rank) {
     EXPECT_TRUE(at::equal(at::cat({first[rank], second[rank]}), in_one_run));
   }

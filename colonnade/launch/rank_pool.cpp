@@ -9,9 +9,8 @@
 #include "colonnade/launch/detail/core_shares.h"
 #include "colonnade/launch/detail/first_error.h"
 #include "colonnade/launch/detail/intra_op_threads.h"
+#include "colonnade/launch/detail/modes.h"
 #include "colonnade/launch/detail/thread_rank.h"
-
-#include <ATen/ThreadLocalState.h>
 
 #include <atomic>
 #include <chrono>
@@ -57,6 +56,10 @@ class RankPool::Ranks {
         cores_(n, options.pin),
         patience_(detail::patience_for(n)),
         done_(n - 1) {
+    check_arg(
+        setup_ != nullptr,
+        "RankPool: setup is empty; give one that does nothing where there "
+        "is nothing to set up");
     try {
       for (int rank = 1; rank < n; ++rank) {
         threads_.emplace_back([this, rank] { serve(rank); });
@@ -96,16 +99,13 @@ class RankPool::Ranks {
     return contexts;
   }
 
-  /// One call, in the thread of rank 0.
+  /// One call, in the thread that is rank 0.
   void call(c10::function_ref<void(int)> body) {
-    const at::ThreadLocalState state;
+    cores_.make_way();
     body_ = body;
-    state_ = &state;
+    modes_ = detail::Modes::of_this_thread();
     start_.arrive();
-    {
-      const detail::IntraOpThreads intra_op(cores_.intra_op_threads());
-      run_rank(0);
-    }
+    run_rank(0);
     wait(done_, calls_++, patience_);
     if (first_error_.is_set()) {
       contexts_.clear();
@@ -117,16 +117,18 @@ class RankPool::Ranks {
   /// The life of another rank's thread.
   void serve(int rank) {
     cores_.pin(rank);
-    const detail::IntraOpThreads intra_op(cores_.intra_op_threads());
     for (uint64_t call = 0; wait(start_, call, patience_) == Gate::State::kOpen;
          ++call) {
-      at::ThreadLocalState::setThreadLocalState(*state_);
-      run_rank(rank);
+      {
+        const detail::ModesScope modes(modes_);
+        run_rank(rank);
+      }
       done_.arrive();
     }
   }
 
   void run_rank(int rank) {
+    const detail::IntraOpThreads intra_op(cores_.intra_op_threads());
     detail::run_rank(
         contexts_[static_cast<size_t>(rank)], [&] { body_(rank); },
         first_error_);
@@ -151,7 +153,7 @@ class RankPool::Ranks {
 
   Gate start_{1};  // opened by rank 0, once a call
   c10::function_ref<void(int)> body_;
-  const at::ThreadLocalState* state_ = nullptr;
+  detail::Modes modes_{};
   uint64_t calls_ = 0;
   Gate done_;  // opened by all others
 };

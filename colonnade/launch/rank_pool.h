@@ -24,7 +24,8 @@ class COLONNADE_API RankPool {
   ///
   /// setup   runs on every rank before the first call's body, and again after a
   ///         call that failed; as in `initialize_model_parallel(n)`
-  /// Errors  InvalidArgument where n < 1 or the backend has no thread ranks
+  /// Errors  InvalidArgument where n < 1, setup is empty, or the backend has no
+  ///         thread ranks
   RankPool(int n, std::function<void()> setup,
            const LaunchOptions& options = {});
   /// Ends the threads. No call may be under way.
@@ -35,18 +36,20 @@ class COLONNADE_API RankPool {
   int size() const;
 
   /// Runs `body` on every rank and returns when all are done. Calls of several
-  /// threads are served in the order in which they come. Thread-local modes of
-  /// torch, as grad mode, are the caller's on every rank.
+  /// threads are served in the order in which they come. Grad mode, inference
+  /// mode and autocast of the CPU are the caller's on every rank.
   ///
-  /// All ranks must make the same collectives in one call: one that a rank
-  /// waits in while another has returned ends with the time-out.
+  /// All ranks must make the same collectives in one call: where one waits for
+  /// a rank that has returned, it waits until the time-out.
   ///
   /// body    takes the rank in [0, n)
   /// Errors  The first error of a rank (also of setup), with its type; errors
   ///         of Colonnade and of torch say which rank's. A rank that throws
   ///         wakes all others. The next call begins with new worlds and
   ///         contexts. InvalidArgument inside a rank, and so inside a body.
-  /// Cost    COST, and no allocation
+  /// Cost    beside the body, at two ranks: 0.3 us, or 0.7 where their cores
+  ///         share no cache; 30 us after a pause of 0.6 ms, in which the ranks
+  ///         fall asleep. No allocation.
   void run(c10::function_ref<void(int)> body);
 
  private:

@@ -9,6 +9,8 @@
 
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
+#include <ATen/autocast_mode.h>
+#include <ATen/core/grad_mode.h>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -17,6 +19,7 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
+#include <chrono>
 #include <filesystem>
 #include <iterator>
 #include <stdexcept>
@@ -109,6 +112,8 @@ TEST(RankPool, SetsUpOncePerRank) {
 }
 
 TEST(RankPool, KeepsContextsAndGeneratorsBetweenCalls) {
+  at::Tensor in_one_run;
+  run_ranks(1, [&] { in_one_run = at::cat({at::rand(9), at::rand(9)}); });
   std::array<RankContext*, 2> contexts{};
   std::array<at::Tensor, 2> first;
   std::array<at::Tensor, 2> second;
@@ -125,8 +130,6 @@ TEST(RankPool, KeepsContextsAndGeneratorsBetweenCalls) {
     EXPECT_EQ(RankContext::current().get(), contexts[r]);
     second[r] = at::rand(9);
   });
-  at::Tensor in_one_run;
-  run_ranks(1, [&] { in_one_run = at::cat({at::rand(9), at::rand(9)}); });
   for (size_t rank = 0; rank < 2; ++rank) {
     EXPECT_TRUE(at::equal(at::cat({first[rank], second[rank]}), in_one_run));
   }
@@ -139,7 +142,6 @@ TEST(RankPool, NamesTheRankInColonnadesErrors) {
       if (rank == bad) {
         throw error;
       }
-      // NOLINTNEXTLINE(hicpp-exception-baseclass)
       EXPECT_THAT(error_of<CommError>([] { sum_over_ranks(1); }),
                   HasSubstr("failed: the cause"));
     });
@@ -311,6 +313,9 @@ TEST(RankPool, RefusesACallInsideARank) {
 }
 
 TEST(RankPool, RefusesWhatIsNoPool) {
+  EXPECT_EQ(error_of<InvalidArgument>([] { RankPool(2, nullptr); }),
+            "RankPool: setup is empty; give one that does nothing where there "
+            "is nothing to set up");
   EXPECT_EQ(error_of<InvalidArgument>([] { RankPool(0, [] {}); }),
             "RankPool: the number of ranks is 0; it must be at least 1");
   LaunchOptions options;
@@ -332,9 +337,20 @@ TEST(RankPool, HandsOnTheCallersModes) {
     const c10::InferenceMode mode;
     pool.run([](int) { EXPECT_TRUE(c10::InferenceMode::is_enabled()); });
   }
+  const at::ScalarType dtype = at::autocast::get_autocast_dtype(at::kCPU);
+  at::autocast::set_autocast_enabled(at::kCPU, true);
+  at::autocast::set_autocast_dtype(at::kCPU, at::kHalf);
   pool.run([](int) {
+    EXPECT_TRUE(at::autocast::is_autocast_enabled(at::kCPU));
+    EXPECT_EQ(at::autocast::get_autocast_dtype(at::kCPU), at::kHalf);
+  });
+  at::autocast::set_autocast_enabled(at::kCPU, false);
+  at::autocast::set_autocast_dtype(at::kCPU, dtype);
+  pool.run([&](int) {
     EXPECT_FALSE(c10::InferenceMode::is_enabled());
     EXPECT_TRUE(at::GradMode::is_enabled());
+    EXPECT_FALSE(at::autocast::is_autocast_enabled(at::kCPU));
+    EXPECT_EQ(at::autocast::get_autocast_dtype(at::kCPU), dtype);
   });
 }
 
@@ -356,6 +372,10 @@ TEST(RankPool, DividesTheCoresAndLeavesTheCallerAsItWas) {
       }
     });
     EXPECT_EQ(at::get_num_threads(), threads);
+    pool.run([](int) { at::set_num_threads(2); });
+    EXPECT_EQ(at::get_num_threads(), threads);
+    at::set_num_threads(threads);
+    pool.run([](int) {});
     std::thread([&] { EXPECT_EQ(at::get_num_threads(), threads); }).join();
   }
 }

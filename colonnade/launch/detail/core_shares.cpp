@@ -15,6 +15,7 @@ CoreShares::CoreShares(int ranks, bool pin)
   if (pin && ranks <= usable_cores()) {
     cores_ = allowed_cores();
     share_ = cores_.size() / static_cast<size_t>(ranks);
+    cores_.resize(share_ * static_cast<size_t>(ranks));
   }
 }
 
@@ -28,6 +29,20 @@ void CoreShares::pin(int rank) const {
     CPU_SET(cores_[static_cast<size_t>(rank) * share_ + i], &set);
   }
   pthread_setaffinity_np(pthread_self(), sizeof(set), &set);
+}
+
+void CoreShares::make_way() const {
+  const auto others = cores_.begin() + static_cast<ptrdiff_t>(share_);
+  if (std::find(others, cores_.end(), sched_getcpu()) == cores_.end()) {
+    return;
+  }
+  cpu_set_t allowed;
+  if (pthread_getaffinity_np(pthread_self(), sizeof(allowed), &allowed) == 0 &&
+      std::any_of(cores_.begin(), others,
+                  [&](int core) { return CPU_ISSET(core, &allowed); })) {
+    pin(0);
+    pthread_setaffinity_np(pthread_self(), sizeof(allowed), &allowed);
+  }
 }
 
 }  // namespace colonnade::detail

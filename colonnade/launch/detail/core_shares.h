@@ -20,9 +20,16 @@ class CoreShares {
   /// it stays where it was: slower at worst.
   void pin(int rank) const;
 
+  /// Moves the calling thread to the share of rank 0 where it runs on that of
+  /// another rank, which could not start before this thread's time slice ends
+  /// (1 ms). What it is pinned to stays.
+  ///
+  /// Cost  some ns, 30 us where it moves
+  void make_way() const;
+
  private:
   int intra_op_threads_;
-  std::vector<int> cores_;  // to pin to; empty: none
+  std::vector<int> cores_;  // to pin to, by rank; empty: none
   size_t share_ = 0;
 };
 

@@ -46,7 +46,7 @@ std::vector<WorldPtr> make_local_worlds(std::string_view subject, int n,
 void run_rank(const RankContextPtr& context, c10::function_ref<void()> body,
               FirstError& first_error) noexcept {
   const InsideRankScope inside;
-  const WorldPtr world = context->world();
+  World* const world = context->world().get();  // kept by the context
   // An error is recorded before the others hear of it: theirs come later.
   const auto fail = [&](std::string_view message) {
     first_error.set(world->rank(), std::current_exception());

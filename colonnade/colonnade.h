@@ -43,6 +43,7 @@
 #include "colonnade/sharding/shard_spec.h"
 #include "colonnade/sharding/split_join.h"
 #include "colonnade/trace/graph.h"
+#include "colonnade/trace/parallel_model_save_load.h"
 #include "colonnade/trace/parallel_model_trace.h"
 #include "colonnade/trace/tensor_parallel_model.h"
 #include "colonnade/trace/trace_options.h"

@@ -163,6 +163,11 @@ struct Weight {
   std::string name;                  ///< As in the model's state dict.
   std::vector<std::string> aliases;  ///< Further names of a tied one.
   int value = -1;
+  /// Of a state only: its whole shape, the dim along which it is split over the
+  /// ranks (-1: each has all of it), and whether it starts as zeros.
+  std::vector<int64_t> shape = {};
+  int64_t split_dim = -1;
+  bool is_zero = false;
 };
 
 /// Names of the kinds, in their order: "parameter", …

@@ -14,7 +14,7 @@ struct TraceOptions {
   /// and dicts, the dims whose sizes calls may vary; all else is fixed. Empty:
   /// those that the model is found to take at another size. A dim of size 1 in
   /// the example is then fixed, since torch treats such a dim in its own way.
-  std::optional<std::vector<std::vector<int64_t>>> dynamic_dims = {};
+  std::vector<std::vector<int64_t>> dynamic_dims = {};
   /// Let ops draw random numbers, from the rank's generators.
   bool allow_random = false;
   /// A second tensor-parallel degree at which the model is recorded, so that

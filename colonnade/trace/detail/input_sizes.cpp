@@ -221,13 +221,13 @@ int64_t value_at(const InputSizes& sizes, const Place& place) {
 
 std::vector<VaryingPlaces> find_varying(
     const std::vector<IValue>& leaves,
-    const std::optional<std::vector<std::vector<int64_t>>>& dynamic,
-    int64_t step, const TrySizes& try_sizes) {
+    const std::vector<std::vector<int64_t>>& dynamic, int64_t step,
+    const TrySizes& try_sizes) {
   const InputSizes example = sizes_of(leaves);
   const Search search(example, step, try_sizes);
   std::vector<VaryingPlaces> varying;
-  if (dynamic.has_value()) {
-    varying = named_dims(leaves, example, *dynamic, step, try_sizes);
+  if (!dynamic.empty()) {
+    varying = named_dims(leaves, example, dynamic, step, try_sizes);
   } else {
     std::map<int64_t, std::vector<Place>> by_size;
     for (size_t leaf = 0; leaf < leaves.size(); ++leaf) {

@@ -5,7 +5,6 @@
 
 #include <cstdint>
 #include <functional>
-#include <optional>
 #include <vector>
 
 namespace colonnade::trace::detail {
@@ -57,8 +56,8 @@ using TrySizes = std::function<bool(const InputSizes&)>;
 ///          model throws at a size that it names
 std::vector<VaryingPlaces> find_varying(
     const std::vector<c10::IValue>& leaves,
-    const std::optional<std::vector<std::vector<int64_t>>>& dynamic,
-    int64_t step, const TrySizes& try_sizes);
+    const std::vector<std::vector<int64_t>>& dynamic, int64_t step,
+    const TrySizes& try_sizes);
 
 /// The example with every varying place at its `choice`-th good value (or the
 /// last that it has), and floats changed.

@@ -6,7 +6,7 @@
 #include "colonnade/trace/detail/check_inputs.h"
 #include "colonnade/trace/detail/structure.h"
 
-#include <ATen/ops/empty_like.h>
+#include <ATen/ops/zeros.h>
 #include <c10/core/InferenceMode.h>
 
 #include <atomic>
@@ -28,16 +28,6 @@ std::vector<size_t> find_states(const Graph& graph) {
   return states;
 }
 
-at::Device device_of(const Graph& graph,
-                     const std::vector<RankWeights>& weights) {
-  for (const Tensor& tensor : weights.at(0).tensors) {
-    if (tensor.device().type() == graph.device) {
-      return tensor.device();
-    }
-  }
-  return graph.device;
-}
-
 uint64_t next_session() {
   static std::atomic<uint64_t> count{0};
   return ++count;
@@ -46,21 +36,23 @@ uint64_t next_session() {
 }  // namespace
 
 ServedModel::ServedModel(Graph graph, std::vector<RankWeights> weights,
-                         std::unique_ptr<RankPool> pool, bool optimize)
+                         std::unique_ptr<RankPool> pool, at::Device device,
+                         bool optimize)
     : graph_(std::move(graph)),
       weights_(std::move(weights)),
       state_weights_(find_states(graph_)),
-      device_(device_of(graph_, weights_)),
+      device_(device),
       degree_(pool->size()),
       pool_(std::move(pool)) {
   prepare(optimize);
 }
 
-ServedModel::ServedModel(Graph graph, RankWeights weights, bool optimize)
+ServedModel::ServedModel(Graph graph, RankWeights weights, at::Device device,
+                         bool optimize)
     : graph_(std::move(graph)),
       weights_{std::move(weights)},
       state_weights_(find_states(graph_)),
-      device_(device_of(graph_, weights_)),
+      device_(device),
       degree_(
           static_cast<int>(parallel_state::get_tensor_model_parallel_size())) {
   prepare(optimize);
@@ -94,7 +86,10 @@ SessionState ServedModel::make_state() const {
   for (const RankWeights& weights : weights_) {
     RankState rank{session, {}};
     for (const size_t weight : state_weights_) {
-      rank.tensors.push_back(weights.tensors[weight].clone());
+      const Tensor& first = weights.tensors[weight];
+      rank.tensors.push_back(graph_.weights[weight].is_zero
+                                 ? at::zeros(first.sizes(), first.options())
+                                 : first.clone());
     }
     state.push_back(std::move(rank));
   }

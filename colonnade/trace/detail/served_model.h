@@ -31,11 +31,12 @@ using SessionState = std::vector<RankState>;
 /// of a model.
 class ServedModel {
  public:
-  /// Thread ranks.
+  /// Thread ranks. Weights are on `device`.
   ServedModel(Graph graph, std::vector<RankWeights> weights,
-              std::unique_ptr<RankPool> pool, bool optimize);
+              std::unique_ptr<RankPool> pool, at::Device device, bool optimize);
   /// The calling rank; every rank of its tensor-parallel group makes one.
-  ServedModel(Graph graph, RankWeights weights, bool optimize);
+  ServedModel(Graph graph, RankWeights weights, at::Device device,
+              bool optimize);
 
   const Graph& graph() const { return graph_; }  ///< As traced.
   const Graph& optimized_graph() const;

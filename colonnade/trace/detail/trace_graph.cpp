@@ -77,6 +77,37 @@ void check_ranks(const std::vector<Recording>& recordings) {
   }
 }
 
+/// The shape of a weight without ranks, as far as its attributes tell.
+std::vector<int64_t> whole_shape(const RankWeights& weights, size_t index) {
+  const at::Tensor& tensor = weights.tensors[index];
+  const auto& attributes = weights.attributes[index];
+  return attributes.has_value() ? attributes->spec.whole_shape(tensor.sizes())
+                                : tensor.sizes().vec();
+}
+
+/// Says of each state what it takes to make it at another degree. One that
+/// starts as zeros then takes no memory here.
+void describe_states(Graph& graph, std::vector<RankWeights>& weights) {
+  for (size_t i = 0; i < graph.weights.size(); ++i) {
+    Weight& weight = graph.weights[i];
+    if (weight.kind != Weight::Kind::kState) {
+      continue;
+    }
+    weight.shape = whole_shape(weights[0], i);
+    const auto& attributes = weights[0].attributes[i];
+    weight.split_dim = attributes.has_value() ? attributes->spec.dim : -1;
+    weight.is_zero = std::ranges::all_of(weights, [&](const RankWeights& rank) {
+      return !rank.tensors[i].any().item<bool>();
+    });
+    for (RankWeights& rank : weights) {
+      if (weight.is_zero) {
+        rank.tensors[i] =
+            shared_zeros(rank.tensors[i].sizes(), rank.tensors[i].options());
+      }
+    }
+  }
+}
+
 class Tracer {
  public:
   Tracer(const MakeTraceable& make, const std::vector<IValue>& inputs,
@@ -96,6 +127,7 @@ class Tracer {
   bool try_take(const InputSizes& sizes);
   void take_all_sizes();
   std::optional<std::string> take_second_degree();
+  std::optional<std::string> differing_shape() const;
   void check_random(const Recording& recording) const;
   void check_escapes() const;
   Graph skeleton() const;
@@ -114,6 +146,7 @@ class Tracer {
   InputSizes example_;
   int64_t second_degree_;
   TracingRanks ranks_;
+  std::vector<RankWeights> weights_;
   std::optional<TracingRanks> second_ranks_;
   std::vector<RankWeights> second_weights_;
   std::vector<Take> takes_;
@@ -204,6 +237,26 @@ std::optional<std::string> Tracer::take_second_degree() {
   }
   if (alike) {
     check_constants(first, "in one build of the model", other, "in another");
+  }
+  return differing_shape();
+}
+
+/// A weight that has another whole shape at the second degree; none where all
+/// are the same there.
+std::optional<std::string> Tracer::differing_shape() const {
+  const auto& named = takes_[0].recording.graph.weights;
+  for (size_t i = 0; i < named.size(); ++i) {
+    if (i < second_weights_[0].tensors.size()) {
+      const auto here = whole_shape(weights_[0], i);
+      const auto there = whole_shape(second_weights_[0], i);
+      if (here != there) {
+        return concat(to_string(named[i].kind), " ", named[i].name,
+                      " has the whole shape ", at::IntArrayRef(here),
+                      " at degree ", ranks_.degree(), ", and ",
+                      at::IntArrayRef(there), " at degree ", second_degree_,
+                      ": give it tensor-parallel attributes if it is split");
+      }
+    }
   }
   return std::nullopt;
 }
@@ -317,7 +370,7 @@ void Tracer::verify(TracingRanks& ranks,
 Traced Tracer::run() {
   std::vector<Recording> recordings = take(ranks_, example_);
   check_random(takes_[0].recording);
-  std::vector<RankWeights> weights = ranks_.weights(recordings);
+  weights_ = ranks_.weights(recordings);
   take_all_sizes();
   const size_t at_degree = takes_.size();
   check_escapes();
@@ -332,8 +385,8 @@ Traced Tracer::run() {
   }
   const auto program =
       std::make_shared<const Program>(graph, at::Device(ranks_.device()));
-  verify(ranks_, program, weights, example_);
-  verify(ranks_, program, weights, all_changed(example_, varying_, 1));
+  verify(ranks_, program, weights_, example_);
+  verify(ranks_, program, weights_, all_changed(example_, varying_, 1));
   if (!fixed.has_value()) {
     try {
       verify(*second_ranks_, program, second_weights_, example_);
@@ -343,7 +396,8 @@ Traced Tracer::run() {
   }
   second_ranks_.reset();
   graph.fixed = std::move(fixed);
-  return {std::move(graph), std::move(weights), ranks_.release()};
+  describe_states(graph, weights_);
+  return {std::move(graph), std::move(weights_), ranks_.release()};
 }
 
 }  // namespace

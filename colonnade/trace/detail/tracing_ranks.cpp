@@ -7,6 +7,7 @@
 #include "colonnade/random/generators.h"
 #include "colonnade/trace/detail/structure.h"
 
+#include <ATen/ops/zeros.h>
 #include <c10/core/InferenceMode.h>
 #include <torch/nn/module.h>
 
@@ -50,6 +51,11 @@ std::vector<IValue> kept(std::vector<IValue> leaves) {
 
 std::function<void()> make_parallel(int degree) {
   return [degree] { parallel_state::initialize_model_parallel(degree); };
+}
+
+at::Tensor shared_zeros(at::IntArrayRef shape,
+                        const at::TensorOptions& options) {
+  return at::zeros({}, options).expand(shape);
 }
 
 RankModel make_rank_model(const MakeTraceable& make) {

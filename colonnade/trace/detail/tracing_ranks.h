@@ -76,6 +76,10 @@ class TracingRanks {
   std::vector<RankModel> models_;
 };
 
+/// Zeros of that shape in the memory of one.
+at::Tensor shared_zeros(at::IntArrayRef shape,
+                        const at::TensorOptions& options);
+
 /// What a rank of `degree` thread ranks does first.
 std::function<void()> make_parallel(int degree);
 

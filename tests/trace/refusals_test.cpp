@@ -1,5 +1,6 @@
 // tests/trace/refusals_test.cpp
-// What cannot be one graph is refused, with the op, the argument and the values.
+// What cannot be one graph is refused, with the op, the argument and the
+// values.
 #include "colonnade/core/error.h"
 #include "colonnade/parallel_layers/column_parallel_linear.h"
 #include "colonnade/parallel_state/parallel_state.h"
@@ -93,10 +94,11 @@ TEST(Refusals, UnregisteredRandomWeight) {
   const std::string text = error_of<InvalidArgument>([] {
     parallel_model_trace([] { return std::make_shared<Model>(); }, {kExample});
   });
-  EXPECT_THAT(text, AllOf(HasSubstr("call 0, aten::mul.Tensor, argument other"),
-                          HasSubstr("no parameter and no buffer is Float [3] ("),
-                          HasSubstr("in one build of the model, but Float [3]"),
-                          HasSubstr("register it with the model")));
+  EXPECT_THAT(text,
+              AllOf(HasSubstr("call 0, aten::mul.Tensor, argument other"),
+                    HasSubstr("no parameter and no buffer is Float [3] ("),
+                    HasSubstr("in one build of the model, but Float [3]"),
+                    HasSubstr("register it with the model")));
 }
 
 TEST(Refusals, SetDataInForward) {
@@ -121,17 +123,17 @@ TEST(Refusals, RankDependentConstant) {
                       "but 1 on rank 1"),
             HasSubstr("ranks have one graph, so forward must not ask for its "
                       "rank")));
-  EXPECT_THAT(
-      refusal(
-          [](FunctionImpl& m, const Tensor& x) {
-            return x * m.weight +
-                   at::tensor(std::vector<int64_t>{
-                       ps::get_tensor_model_parallel_rank(), 5, 6});
-          },
-          2),
-      AllOf(HasSubstr("aten::add.Tensor, argument other: a tensor that is no "
-                      "parameter and no buffer is Long [3] (0, 5, 6) on rank 0, "
-                      "but Long [3] (1, 5, 6) on rank 1")));
+  EXPECT_THAT(refusal(
+                  [](FunctionImpl& m, const Tensor& x) {
+                    return x * m.weight +
+                           at::tensor(std::vector<int64_t>{
+                               ps::get_tensor_model_parallel_rank(), 5, 6});
+                  },
+                  2),
+              AllOf(HasSubstr(
+                  "aten::add.Tensor, argument other: a tensor that is no "
+                  "parameter and no buffer is Long [3] (0, 5, 6) on rank 0, "
+                  "but Long [3] (1, 5, 6) on rank 1")));
 }
 
 TEST(Refusals, CounterHiddenInTheModel) {
@@ -158,8 +160,8 @@ TEST(Refusals, RandomOpsUnlessAsked) {
   const auto noisy = [](FunctionImpl& m, const Tensor& x) {
     return x * m.weight + torch::rand_like(x);
   };
-  EXPECT_THAT(refusal(noisy), AllOf(HasSubstr("aten::rand_like"),
-                                    HasSubstr("allow_random")));
+  EXPECT_THAT(refusal(noisy),
+              AllOf(HasSubstr("aten::rand_like"), HasSubstr("allow_random")));
   TraceOptions options;
   options.allow_random = true;
   TensorParallelModel model = trace_function(noisy, 2, options);
@@ -175,8 +177,8 @@ TEST(Refusals, DropoutInEvalStateIsNotRandom) {
         nn::functional::DropoutFuncOptions().training(m.is_training()));
   };
   TensorParallelModel model = trace_function(body);
-  EXPECT_TRUE(at::equal(model(kExample),
-                        kExample * torch::tensor({0.5, 2.0, 3.0})));
+  EXPECT_TRUE(
+      at::equal(model(kExample), kExample * torch::tensor({0.5, 2.0, 3.0})));
 }
 
 TEST(Refusals, WrongDegreeAndNoModel) {
@@ -194,15 +196,15 @@ TEST(Guards, AnotherBoolThrowsAndNamesTheOp) {
       trace_function([](FunctionImpl& m, const Tensor& x) {
         return x.gt(0).all().is_nonzero() ? x * m.weight : x - m.weight;
       });
-  EXPECT_TRUE(at::equal(model(kExample),
-                        kExample * torch::tensor({0.5, 2.0, 3.0})));
+  EXPECT_TRUE(
+      at::equal(model(kExample), kExample * torch::tensor({0.5, 2.0, 3.0})));
   EXPECT_THAT(
       error_of<InvalidArgument>([&] { model(-kExample); }),
       AllOf(HasSubstr("guard: aten::is_nonzero gives false, but gave true"),
             HasSubstr("trace again")));
   EXPECT_THAT(to_string(model.graph()), HasSubstr("guard == true = "));
-  EXPECT_TRUE(at::equal(model(kExample),
-                        kExample * torch::tensor({0.5, 2.0, 3.0})));
+  EXPECT_TRUE(
+      at::equal(model(kExample), kExample * torch::tensor({0.5, 2.0, 3.0})));
 }
 
 TEST(Guards, AnotherIntThrowsAndNamesTheOp) {
@@ -220,9 +222,8 @@ TEST(Guards, AnotherIntThrowsAndNamesTheOp) {
 TEST(Guards, IntThatFollowsFromSizesIsAnExpression) {
   TensorParallelModel model =
       trace_function([](FunctionImpl& m, const Tensor& x) {
-        const int64_t rows = torch::ones({x.size(0)}, torch::kLong)
-                                 .sum()
-                                 .item<int64_t>();
+        const int64_t rows =
+            torch::ones({x.size(0)}, torch::kLong).sum().item<int64_t>();
         return (x * m.weight).reshape({rows * x.size(1)});
       });
   EXPECT_EQ(model(torch::ones({7, 3})).numel(), 21);

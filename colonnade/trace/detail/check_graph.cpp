@@ -1,0 +1,555 @@
+// colonnade/trace/detail/check_graph.cpp
+#include "colonnade/trace/detail/check_graph.h"
+
+#include "colonnade/core/error.h"
+#include "colonnade/trace/detail/callable_ops.h"
+#include "colonnade/trace/detail/op_name.h"
+
+#include <ATen/core/jit_type.h>
+#include <c10/core/Layout.h>
+#include <c10/core/MemoryFormat.h>
+
+#include <set>
+#include <string_view>
+#include <unordered_set>
+#include <utility>
+#include <vector>
+
+namespace colonnade::trace::detail {
+namespace {
+
+using c10::Type;
+using c10::TypeKind;
+
+/// For errors, in the order of Argument::Variant.
+const char* kind_of(const Argument& argument) {
+  constexpr const char* kNames[] = {"nothing",
+                                    "a value",
+                                    "an expression",
+                                    "a float input",
+                                    "a number that was made a tensor",
+                                    "a bool",
+                                    "an int",
+                                    "a float",
+                                    "a complex number",
+                                    "a string",
+                                    "a device",
+                                    "a list"};
+  return kNames[argument.what.index()];
+}
+
+bool is_int(const Argument& argument) {
+  return argument.is<int64_t>() || argument.is<ExpressionRef>();
+}
+
+bool is_constant_number(const Argument& argument) {
+  return argument.is<bool>() || argument.is<int64_t>() ||
+         argument.is<double>() || argument.is<c10::complex<double>>();
+}
+
+bool is_number(const Argument& argument) {
+  return is_constant_number(argument) || argument.is<ExpressionRef>() ||
+         argument.is<FloatInput>();
+}
+
+/// One of the first `count` of an enum, of which torch has tables.
+bool is_enumerator(const Argument& argument, int64_t count) {
+  return argument.is<int64_t>() && 0 <= argument.as<int64_t>() &&
+         argument.as<int64_t>() < count;
+}
+
+/// Whether an argument can be an item of a list of this type.
+bool is_item(const Argument& item, const Type& type) {
+  switch (type.kind()) {
+    case TypeKind::TensorType:
+      return item.is<Value>();
+    case TypeKind::OptionalType:
+      return item.is<std::monostate>() || item.is<Value>();
+    case TypeKind::IntType:
+    case TypeKind::SymIntType:
+      return is_int(item);
+    case TypeKind::FloatType:
+      return item.is<double>();
+    case TypeKind::BoolType:
+      return item.is<bool>();
+    case TypeKind::StringType:
+      return item.is<std::string>();
+    case TypeKind::NumberType:
+      return is_constant_number(item);
+    default:
+      return false;
+  }
+}
+
+/// Whether replay can make lists of this type.
+bool is_list_type(const Type& element) {
+  switch (element.kind()) {
+    case TypeKind::OptionalType:
+      return element.expectRef<c10::OptionalType>().getElementType()->kind() ==
+             TypeKind::TensorType;
+    case TypeKind::TensorType:
+    case TypeKind::IntType:
+    case TypeKind::SymIntType:
+    case TypeKind::FloatType:
+    case TypeKind::BoolType:
+    case TypeKind::StringType:
+    case TypeKind::NumberType:
+      return true;
+    default:
+      return false;
+  }
+}
+
+class Checker {
+ public:
+  Checker(const Graph& graph, const std::string& subject,
+          std::span<const std::string> namespaces)
+      : graph_(graph),
+        subject_(subject),
+        namespaces_(namespaces),
+        is_made_(graph.values.size(), false),
+        last_call_(graph.values.size(), 0) {}
+
+  void run();
+
+ private:
+  template <typename... Parts>
+  void require(bool ok, const Parts&... parts) const {
+    check<CheckpointError>(ok, subject_, ": ", parts...);
+  }
+  template <typename List>
+  void check_count(const List& list, std::string_view what,
+                   size_t most = kMaxItems) const {
+    require(list.size() <= most, "has ", list.size(), " ", what,
+            "; there are at most ", most);
+  }
+
+  void check_head() const;
+  void check_variables() const;
+  void check_expressions() const;
+  void check_values() const;
+  size_t leaves_of(const Structure& structure, std::string_view place,
+                   size_t depth) const;
+  void check_inputs();
+  void check_input(const Input& input, std::set<int>& given) const;
+  void check_weights();
+  void make(int value, std::string_view place);
+
+  void check_calls();
+  void check_call(const Node& node);
+  bool accepts(const Type& type, const Argument& argument) const;
+  void check_references(const Argument& argument, const std::string& place,
+                        size_t depth);
+  void check_result(const Result& result, const Type& type,
+                    const std::string& place);
+  void make_in_call(int value, const std::string& place);
+  void check_outputs();
+
+  bool is_value(int id) const {
+    return 0 <= id && static_cast<size_t>(id) < graph_.values.size();
+  }
+  bool is_variable(int variable) const {
+    return 0 <= variable &&
+           static_cast<size_t>(variable) < graph_.variables.size();
+  }
+
+  const Graph& graph_;
+  const std::string& subject_;
+  std::span<const std::string> namespaces_;
+  std::vector<bool> is_made_;
+  std::vector<size_t> last_call_;  // that a value was in, counted from 1
+  size_t call_ = 0;                // likewise
+};
+
+void Checker::run() {
+  check_head();
+  check_variables();
+  check_expressions();
+  check_values();
+  check_inputs();
+  check_weights();
+  check_calls();
+  check_outputs();
+}
+
+void Checker::check_head() const {
+  require(1 <= graph_.degree && graph_.degree <= kMaxDegree, "has degree ",
+          graph_.degree, "; a degree is 1 to ", kMaxDegree);
+  require(graph_.prologue.empty(), "has a prologue, which no file has");
+  check_count(graph_.variables, "variables", kMaxVariables);
+  check_count(graph_.expressions, "expressions");
+  check_count(graph_.inputs, "inputs");
+  check_count(graph_.weights, "weights");
+  check_count(graph_.values, "values");
+  check_count(graph_.nodes, "calls");
+  check_count(graph_.outputs, "outputs");
+}
+
+void Checker::check_variables() const {
+  for (const Variable& variable : graph_.variables) {
+    require(!variable.name.empty() && variable.name.size() <= kMaxNameBytes,
+            "a variable has a name of ", variable.name.size(), " bytes");
+  }
+  require(
+      graph_.variables.empty() || graph_.variables[0].example == graph_.degree,
+      "variable 0 is ",
+      graph_.variables.empty() ? 0 : graph_.variables[0].example,
+      ", and the degree ", graph_.degree, "; they are the same");
+}
+
+void Checker::check_expressions() const {
+  for (size_t i = 0; i < graph_.expressions.size(); ++i) {
+    const Expression& expression = graph_.expressions[i];
+    const std::string place = concat("expression $", i, ": ");
+    require(expression.terms.size() <= kMaxTerms, place, "has ",
+            expression.terms.size(), " terms; there are at most ", kMaxTerms);
+    for (const Expression::Term& term : expression.terms) {
+      require(term.variables.size() <= kMaxFactors, place, "multiplies ",
+              term.variables.size(), " variables; there are at most ",
+              kMaxFactors);
+      for (const int variable : term.variables) {
+        require(is_variable(variable), place, "has variable ", variable, " of ",
+                graph_.variables.size());
+      }
+    }
+    require(1 <= expression.divisor && expression.divisor <= kMaxDivisor, place,
+            "divides by ", expression.divisor, ", not by 1 to ", kMaxDivisor);
+    require(!expression.over_degree || is_variable(0), place,
+            "divides by the degree, and the graph has no variables");
+  }
+}
+
+void Checker::check_values() const {
+  for (size_t i = 0; i < graph_.values.size(); ++i) {
+    const ValueInfo& info = graph_.values[i];
+    require(info.example_shape.size() <= kMaxDims, "value %", i, ": has ",
+            info.example_shape.size(), " dims; there are at most ", kMaxDims);
+    require(info.example_bytes >= 0, "value %", i, ": has ", info.example_bytes,
+            " bytes");
+    for (const int64_t size : info.example_shape) {
+      require(size >= 0, "value %", i, ": has a dim of size ", size);
+    }
+  }
+}
+
+size_t Checker::leaves_of(const Structure& structure, std::string_view place,
+                          size_t depth) const {
+  using Kind = Structure::Kind;
+  require(depth <= kMaxNesting, place, ": is nested more than ", kMaxNesting,
+          " deep");
+  check_count(structure.items, "items in one tuple, list or dict");
+  const bool is_dict = structure.kind == Kind::kDict;
+  require(structure.keys.size() == (is_dict ? structure.items.size() : 0),
+          place, ": has ", structure.keys.size(), " keys for ",
+          structure.items.size(), " items");
+  std::set<std::string> keys;
+  for (const Argument& key : structure.keys) {
+    require(key.what.index() == structure.keys[0].what.index() &&
+                (key.is<std::string>() || key.is<int64_t>()),
+            place, ": a dict has ", kind_of(key),
+            " as a key; all are strings, or all are ints");
+    const std::string text = key.is<std::string>()
+                                 ? key.as<std::string>()
+                                 : std::to_string(key.as<int64_t>());
+    require(keys.insert(text).second, place, ": a dict has the key ", text,
+            " twice");
+  }
+  if (structure.kind == Kind::kLeaf || structure.kind == Kind::kNone) {
+    require(structure.items.empty(), place, ": a leaf has items");
+    return structure.kind == Kind::kLeaf ? 1 : 0;
+  }
+  size_t leaves = 0;
+  for (const Structure& item : structure.items) {
+    leaves += leaves_of(item, place, depth + 1);
+  }
+  return leaves;
+}
+
+void Checker::make(int value, std::string_view place) {
+  require(is_value(value), place, ": is value %", value, " of ",
+          graph_.values.size());
+  require(!is_made_[static_cast<size_t>(value)], place, ": is value %", value,
+          ", which is something else already");
+  is_made_[static_cast<size_t>(value)] = true;
+}
+
+void Checker::check_inputs() {
+  require(graph_.input_structure.kind == Structure::Kind::kTuple,
+          "the structure of the inputs: is no tuple");
+  const size_t leaves =
+      leaves_of(graph_.input_structure, "the structure of the inputs", 1);
+  require(leaves == graph_.inputs.size(), "the structure of the inputs: has ",
+          leaves, " leaves for ", graph_.inputs.size(), " inputs");
+  std::set<int> given = {0};  // variables; the degree is known
+  for (const Input& input : graph_.inputs) {
+    check_input(input, given);
+    if (input.kind == Input::Kind::kTensor) {
+      make(input.value, input.name);
+    }
+  }
+  for (size_t i = 0; i < graph_.variables.size(); ++i) {
+    require(given.contains(static_cast<int>(i)), "variable ", i, ", ",
+            graph_.variables[i].name, ": no input gives it");
+  }
+}
+
+void Checker::check_input(const Input& input, std::set<int>& given) const {
+  using Kind = Input::Kind;
+  require(input.name.size() <= kMaxNameBytes, "an input has a name of ",
+          input.name.size(), " bytes");
+  const auto check_variable = [&](int variable) {
+    require(variable == -1 || (variable > 0 && is_variable(variable)),
+            input.name, ": gives variable ", variable, " of ",
+            graph_.variables.size());
+    given.insert(variable);
+  };
+  check_variable(input.variable);
+  require(input.variable < 0 || input.kind == Kind::kInt, input.name,
+          ": gives a variable, but is no int");
+  require(input.dims.size() <= kMaxDims, input.name, ": has ",
+          input.dims.size(), " dims; there are at most ", kMaxDims);
+  for (const InputDim& dim : input.dims) {
+    require(dim.size >= 0, input.name, ": has a dim of size ", dim.size);
+    check_variable(dim.variable);
+  }
+  const Argument& constant = input.constant;
+  const bool fits = [&] {
+    switch (input.kind) {
+      case Kind::kTensor:
+        return constant.is<std::monostate>();
+      case Kind::kInt:
+        return constant.is<int64_t>() ||
+               (input.variable > 0 && constant.is<std::monostate>());
+      case Kind::kFloat:
+        return constant.is<double>() || constant.is<std::monostate>();
+      case Kind::kBool:
+        return constant.is<bool>();
+      case Kind::kString:
+        return constant.is<std::string>();
+    }
+    return false;
+  }();
+  require(fits, input.name, ": was ", kind_of(constant),
+          " in the example, which does not fit its kind");
+}
+
+void Checker::check_weights() {
+  // Constants have names of their own.
+  std::set<std::pair<bool, std::string_view>> names;
+  for (const Weight& weight : graph_.weights) {
+    const bool is_constant = weight.kind == Weight::Kind::kConstant;
+    const auto add = [&](const std::string& name) {
+      require(!name.empty() && name.size() <= kMaxNameBytes,
+              "a weight has a name of ", name.size(), " bytes");
+      require(names.emplace(is_constant, name).second, to_string(weight.kind),
+              " ", name, ": there are two of that name");
+    };
+    add(weight.name);
+    for (const std::string& alias : weight.aliases) {
+      add(alias);
+    }
+    make(weight.value, concat(to_string(weight.kind), " ", weight.name));
+  }
+}
+
+void Checker::check_calls() {
+  for (const Node& node : graph_.nodes) {
+    ++call_;
+    check_call(node);
+  }
+}
+
+void Checker::check_call(const Node& node) {
+  const std::string place = concat("call ", call_ - 1, ", ", node.op);
+  const std::string refusal = why_not_callable(node.op, namespaces_);
+  require(refusal.empty(), place, ": ", refusal);
+  const auto op = find_op(node.op);
+  require(op.has_value(), place,
+          ": this process has no such op; load the library that registers it");
+  const c10::FunctionSchema& schema = op->schema();
+  require(!schema.is_vararg() && !schema.is_varret(), place,
+          ": takes or gives any number of things, which no graph holds");
+  require(node.arguments.size() == schema.arguments().size(), place, ": has ",
+          node.arguments.size(), " arguments, and the op takes ",
+          schema.arguments().size());
+  require(node.results.size() == schema.returns().size(), place, ": has ",
+          node.results.size(), " results, and the op gives ",
+          schema.returns().size());
+  for (size_t i = 0; i < node.arguments.size(); ++i) {
+    const c10::Argument& declared = schema.arguments()[i];
+    const std::string at = concat(place, ", argument ", declared.name());
+    require(accepts(*declared.real_type(), node.arguments[i]), at, ": is ",
+            kind_of(node.arguments[i]), ", and the op takes ",
+            declared.real_type()->str());
+    check_references(node.arguments[i], at, 1);
+  }
+  for (size_t i = 0; i < node.results.size(); ++i) {
+    check_result(node.results[i], *schema.returns()[i].real_type(),
+                 concat(place, ", result ", i));
+  }
+}
+
+/// Whether replay can hand the argument to an op that declares the type.
+bool Checker::accepts(const Type& type, const Argument& argument) const {
+  switch (type.kind()) {
+    case TypeKind::OptionalType:
+      return argument.is<std::monostate>() ||
+             accepts(*type.expectRef<c10::OptionalType>().getElementType(),
+                     argument);
+    case TypeKind::TensorType:
+      return argument.is<Value>() || argument.is<WrappedNumber>();
+    case TypeKind::IntType:
+    case TypeKind::SymIntType:
+      return is_int(argument);
+    case TypeKind::ScalarTypeType:
+      return is_enumerator(argument,
+                           static_cast<int64_t>(at::ScalarType::Undefined));
+    case TypeKind::LayoutType:
+      return is_enumerator(argument,
+                           static_cast<int64_t>(at::Layout::NumOptions));
+    case TypeKind::MemoryFormatType:
+      return is_enumerator(argument,
+                           static_cast<int64_t>(at::MemoryFormat::NumOptions));
+    case TypeKind::FloatType:
+      return argument.is<double>() || argument.is<FloatInput>();
+    case TypeKind::BoolType:
+    case TypeKind::SymBoolType:
+      return argument.is<bool>();
+    case TypeKind::StringType:
+      return argument.is<std::string>();
+    case TypeKind::NumberType:
+      return is_number(argument);
+    case TypeKind::DeviceObjType:
+      return argument.is<c10::Device>();
+    case TypeKind::ListType: {
+      const Type& element = *type.expectRef<c10::ListType>().getElementType();
+      return is_list_type(element) && argument.is<ArgumentList>() &&
+             std::ranges::all_of(
+                 argument.as<ArgumentList>(),
+                 [&](const Argument& item) { return is_item(item, element); });
+    }
+    default:  // a Generator is nothing, which stands for the rank's own
+      return false;
+  }
+}
+
+void Checker::check_references(const Argument& argument,
+                               const std::string& place, size_t depth) {
+  if (const auto* value = std::get_if<Value>(&argument.what)) {
+    require(is_value(value->id), place, ": is value %", value->id, " of ",
+            graph_.values.size());
+    require(is_made_[static_cast<size_t>(value->id)], place, ": is value %",
+            value->id, ", which nothing has given yet");
+    last_call_[static_cast<size_t>(value->id)] = call_;
+  } else if (const auto* ref = std::get_if<ExpressionRef>(&argument.what)) {
+    require(0 <= ref->index &&
+                static_cast<size_t>(ref->index) < graph_.expressions.size(),
+            place, ": is expression $", ref->index, " of ",
+            graph_.expressions.size());
+  } else if (const auto* input = std::get_if<FloatInput>(&argument.what)) {
+    require(0 <= input->input &&
+                static_cast<size_t>(input->input) < graph_.inputs.size() &&
+                graph_.inputs[static_cast<size_t>(input->input)].kind ==
+                    Input::Kind::kFloat,
+            place, ": is input ", input->input, ", which is no float input");
+  } else if (const auto* wrapped = std::get_if<WrappedNumber>(&argument.what)) {
+    require(wrapped->number.size() == 1 && is_number(wrapped->number[0]), place,
+            ": wraps something that is no number");
+    check_references(wrapped->number[0], place, depth + 1);
+  } else if (const auto* list = std::get_if<ArgumentList>(&argument.what)) {
+    check_count(*list, "items in one list");
+    for (const Argument& item : *list) {
+      check_references(item, place, depth + 1);
+    }
+  } else if (const auto* device = std::get_if<c10::Device>(&argument.what)) {
+    require(device->type() == graph_.device || device->is_cpu() ||
+                device->is_meta(),
+            place, ": is on ", device->str(), ", and the graph on ",
+            c10::DeviceTypeName(graph_.device, /*lower_case=*/true),
+            "; it may be there, on cpu or on meta");
+  }
+}
+
+void Checker::check_result(const Result& result, const Type& type,
+                           const std::string& place) {
+  if (type.kind() == TypeKind::OptionalType) {
+    check_result(result, *type.expectRef<c10::OptionalType>().getElementType(),
+                 place);
+    return;
+  }
+  const auto* guard = std::get_if<Guard>(&result);
+  const bool is_dropped = std::holds_alternative<std::monostate>(result);
+  const bool fits = [&] {
+    switch (type.kind()) {
+      case TypeKind::TensorType:
+        return is_dropped || std::holds_alternative<Value>(result);
+      case TypeKind::ListType:
+        return type.expectRef<c10::ListType>().getElementType()->kind() ==
+                   TypeKind::TensorType &&
+               (is_dropped ||
+                std::holds_alternative<std::vector<Value>>(result));
+      case TypeKind::BoolType:
+      case TypeKind::SymBoolType:
+        return is_dropped || (guard != nullptr && guard->expected.is<bool>());
+      case TypeKind::IntType:
+      case TypeKind::SymIntType:
+      case TypeKind::ScalarTypeType:
+        return is_dropped || (guard != nullptr && is_int(guard->expected));
+      case TypeKind::NumberType:
+        return is_dropped || (guard != nullptr && (guard->expected.is<bool>() ||
+                                                   is_int(guard->expected)));
+      case TypeKind::FloatType:
+        return is_dropped;
+      default:
+        return false;
+    }
+  }();
+  require(fits, place, ": does not fit the ", type.str(), " that the op gives");
+  if (guard != nullptr) {
+    check_references(guard->expected, place, 1);
+  } else if (const auto* value = std::get_if<Value>(&result)) {
+    make_in_call(value->id, place);
+  } else if (const auto* list = std::get_if<std::vector<Value>>(&result)) {
+    check_count(*list, "items in one list");
+    for (const Value& item : *list) {
+      if (item.id != -1) {
+        make_in_call(item.id, place);
+      }
+    }
+  }
+}
+
+/// A call may give again what it was given: so do ops in place, and those that
+/// find nothing to do.
+void Checker::make_in_call(int value, const std::string& place) {
+  require(is_value(value), place, ": is value %", value, " of ",
+          graph_.values.size());
+  const auto id = static_cast<size_t>(value);
+  require(!is_made_[id] || last_call_[id] == call_, place, ": is value %",
+          value, ", which is made already and not one of the arguments");
+  is_made_[id] = true;
+  last_call_[id] = call_;
+}
+
+void Checker::check_outputs() {
+  constexpr std::string_view kPlace = "the structure of the output";
+  const size_t leaves = leaves_of(graph_.output_structure, kPlace, 1);
+  require(leaves == graph_.outputs.size(), kPlace, ": has ", leaves,
+          " leaves for ", graph_.outputs.size(), " outputs");
+  for (size_t i = 0; i < graph_.outputs.size(); ++i) {
+    const Argument& output = graph_.outputs[i];
+    const std::string place = concat("output ", i);
+    require(!output.is<ArgumentList>() && !output.is<c10::Device>(), place,
+            ": is ", kind_of(output), ", which no leaf is");
+    check_references(output, place, 1);
+  }
+}
+
+}  // namespace
+
+void check_graph(const Graph& graph, const std::string& subject,
+                 std::span<const std::string> namespaces) {
+  Checker(graph, subject, namespaces).run();
+}
+
+}  // namespace colonnade::trace::detail

@@ -8,12 +8,24 @@
 #include <charconv>
 #include <limits>
 #include <map>
+#include <ostream>
 #include <utility>
 
 namespace colonnade::trace::detail {
 namespace {
 
 using nlohmann::json;
+
+/// For errors: the beginning of a text.
+struct Shown {
+  const json& value;
+};
+std::ostream& operator<<(std::ostream& out, const Shown& shown) {
+  constexpr size_t kShown = 60;
+  const std::string text =
+      shown.value.dump(/*indent=*/-1, ' ', /*ensure_ascii=*/true);
+  return out << text.substr(0, kShown) << (text.size() > kShown ? "…" : "");
+}
 
 /// Reads what JSON says, and no more than it says: a float is no int.
 class Reader {
@@ -63,14 +75,14 @@ class Reader {
 };
 
 const json& Reader::member(const json& object, const char* key) const {
-  require(object.is_object(), "is a ", object.type_name(), ", not an object");
+  require(object.is_object(), "has ", Shown{object}, ", not an object");
   const auto found = object.find(key);
   require(found != object.end(), "has no \"", key, "\"");
   return *found;
 }
 
 const json& Reader::list(const json& value) const {
-  require(value.is_array(), "has a ", value.type_name(), ", not an array");
+  require(value.is_array(), "has ", Shown{value}, ", not an array");
   return value;
 }
 
@@ -78,7 +90,7 @@ int64_t Reader::integer(const json& value) const {
   require(value.is_number_integer() &&
               (!value.is_number_unsigned() ||
                value.get<uint64_t>() <= static_cast<uint64_t>(INT64_MAX)),
-          "has a ", value.type_name(), " in place of an integer of 64 bits");
+          "has ", Shown{value}, ", not an integer of 64 bits");
   return value.get<int64_t>();
 }
 
@@ -91,12 +103,12 @@ int Reader::index(const json& value) const {
 }
 
 bool Reader::boolean(const json& value) const {
-  require(value.is_boolean(), "has a ", value.type_name(), ", not a boolean");
+  require(value.is_boolean(), "has ", Shown{value}, ", not a boolean");
   return value.get<bool>();
 }
 
 std::string Reader::string(const json& value) const {
-  require(value.is_string(), "has a ", value.type_name(), ", not a string");
+  require(value.is_string(), "has ", Shown{value}, ", not a string");
   return value.get<std::string>();
 }
 
@@ -107,7 +119,7 @@ double Reader::number(const json& value) const {
   constexpr double kInf = std::numeric_limits<double>::infinity();
   const std::string name = string(member(value, "float"));
   require(name == "nan" || name == "inf" || name == "-inf", "has a float ",
-          json(name).dump(), ", not nan, inf or -inf");
+          Shown{name}, ", not nan, inf or -inf");
   return name == "nan"   ? std::numeric_limits<double>::quiet_NaN()
          : name == "inf" ? kInf
                          : -kInf;
@@ -123,8 +135,8 @@ int Reader::reference(const json& value, char sign) const {
                    : std::from_chars_result{end, std::errc::invalid_argument};
   require(error == std::errc() && stop == end && index >= 0 &&
               text == detail::reference(sign, index),
-          "has ", value.dump(), " in place of a reference such as ",
-          json(detail::reference(sign, 3)).dump());
+          "has ", Shown{value}, " in place of a reference such as ", '"', sign,
+          "3\"");
   return index;
 }
 
@@ -136,7 +148,7 @@ at::ScalarType Reader::dtype(const json& value) const {
       return dtype;
     }
   }
-  require(false, "has a dtype ", value.dump(), ", which this torch lacks");
+  require(false, "has a dtype ", Shown{value}, ", which this torch lacks");
   return {};
 }
 
@@ -145,7 +157,7 @@ c10::Device Reader::device(const json& value) const {
   try {
     return c10::Device(name);
   } catch (const c10::Error&) {
-    require(false, "has a device ", value.dump(), ", which this torch lacks");
+    require(false, "has a device ", Shown{value}, ", which this torch lacks");
     throw;
   }
 }
@@ -154,7 +166,7 @@ template <size_t N>
 size_t Reader::one_of(const char* const (&names)[N], const json& value) const {
   const std::string name = string(value);
   const auto* const found = std::ranges::find(names, name);
-  require(found != std::end(names), "has a kind ", value.dump(),
+  require(found != std::end(names), "has a kind ", Shown{value},
           ", which is not known");
   return static_cast<size_t>(found - names);
 }
@@ -172,8 +184,8 @@ void Reader::for_each(const char* what, const json& items, F&& read) {
 template <typename F>
 void Reader::for_each_numbered(char sign, const char* what, const json& items,
                                F&& read) {
-  require(items.is_object(), "has a ", items.type_name(), " in place of the ",
-          what, "s, which are an object");
+  require(items.is_object(), "has ", Shown{items}, " in place of the ", what,
+          "s, which are an object");
   for (size_t i = 0; i < items.size(); ++i) {
     place_ = concat(what, "s: ");
     const json& item =
@@ -218,10 +230,8 @@ Argument Reader::argument(const json& value) const {
 }
 
 Argument Reader::argument_object(const json& object) const {
-  require(
-      object.is_object() && object.size() == 1, "has ",
-      object.is_object() ? "an object of several entries" : object.type_name(),
-      " in place of an argument");
+  require(object.is_object() && object.size() == 1, "has ", Shown{object},
+          " in place of an argument");
   const std::string& kind = object.begin().key();
   const json& value = object.begin().value();
   if (kind == "string") {
@@ -241,7 +251,7 @@ Argument Reader::argument_object(const json& object) const {
   if (kind == "input") {
     return {FloatInput{index(value)}};
   }
-  require(kind == "number", "has an argument of the kind ", json(kind).dump(),
+  require(kind == "number", "has an argument of the kind ", Shown{kind},
           ", which is not known");
   return {WrappedNumber{{argument(value)}}};
 }
@@ -306,7 +316,7 @@ Structure Reader::structure(const json& value) const {
     return structure;
   }
   if (value.is_string()) {
-    require(value == kStructures[0], "has ", value.dump(),
+    require(value == kStructures[0], "has ", Shown{value},
             " in place of a structure");
     return structure;
   }
@@ -354,8 +364,8 @@ Weight Reader::weight(const json& object) const {
   Weight weight;
   const std::string kind = string(member(object, "kind"));
   while (kind != to_string(weight.kind)) {
-    require(weight.kind != Weight::Kind::kState, "has a kind ",
-            json(kind).dump(), ", which is not known");
+    require(weight.kind != Weight::Kind::kState, "has a kind ", Shown{kind},
+            ", which is not known");
     weight.kind = static_cast<Weight::Kind>(static_cast<int>(weight.kind) + 1);
   }
   weight.name = string(member(object, "name"));

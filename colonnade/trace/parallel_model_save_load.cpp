@@ -9,6 +9,7 @@
 #include "colonnade/comm/exchange.h"
 #include "colonnade/core/error.h"
 #include "colonnade/launch/detail/thread_rank.h"
+#include "colonnade/trace/detail/callable_ops.h"
 #include "colonnade/trace/detail/check_graph.h"
 #include "colonnade/trace/detail/graph_json.h"
 #include "colonnade/trace/detail/served_model.h"
@@ -126,7 +127,10 @@ Graph read_graph(const fs::path& folder, const std::string& text,
                  std::optional<int64_t> tp_degree, const LoadOptions& options) {
   const std::string subject = concat(folder.string(), ": ", kGraphFile);
   Graph graph = detail::graph_from_json(text, subject);
-  detail::check_graph(graph, subject, options.namespaces);
+  std::vector<std::string> namespaces = detail::default_namespaces();
+  namespaces.insert(namespaces.end(), options.namespaces.begin(),
+                    options.namespaces.end());
+  detail::check_graph(graph, subject, namespaces);
   const int64_t degree = tp_degree.value_or(graph.degree);
   check_arg(degree >= 1, "parallel_model_load: tp_degree is ", degree,
             "; it must be at least 1");

@@ -2,12 +2,9 @@
 #include "colonnade/trace/detail/check_graph.h"
 
 #include "colonnade/core/error.h"
+#include "colonnade/trace/detail/argument_types.h"
 #include "colonnade/trace/detail/callable_ops.h"
 #include "colonnade/trace/detail/op_name.h"
-
-#include <ATen/core/jit_type.h>
-#include <c10/core/Layout.h>
-#include <c10/core/MemoryFormat.h>
 
 #include <set>
 #include <string_view>
@@ -17,88 +14,6 @@
 
 namespace colonnade::trace::detail {
 namespace {
-
-using c10::Type;
-using c10::TypeKind;
-
-/// For errors, in the order of Argument::Variant.
-const char* kind_of(const Argument& argument) {
-  constexpr const char* kNames[] = {"nothing",
-                                    "a value",
-                                    "an expression",
-                                    "a float input",
-                                    "a number that was made a tensor",
-                                    "a bool",
-                                    "an int",
-                                    "a float",
-                                    "a complex number",
-                                    "a string",
-                                    "a device",
-                                    "a list"};
-  return kNames[argument.what.index()];
-}
-
-bool is_int(const Argument& argument) {
-  return argument.is<int64_t>() || argument.is<ExpressionRef>();
-}
-
-bool is_constant_number(const Argument& argument) {
-  return argument.is<bool>() || argument.is<int64_t>() ||
-         argument.is<double>() || argument.is<c10::complex<double>>();
-}
-
-bool is_number(const Argument& argument) {
-  return is_constant_number(argument) || argument.is<ExpressionRef>() ||
-         argument.is<FloatInput>();
-}
-
-/// One of the first `count` of an enum, of which torch has tables.
-bool is_enumerator(const Argument& argument, int64_t count) {
-  return argument.is<int64_t>() && 0 <= argument.as<int64_t>() &&
-         argument.as<int64_t>() < count;
-}
-
-/// Whether an argument can be an item of a list of this type.
-bool is_item(const Argument& item, const Type& type) {
-  switch (type.kind()) {
-    case TypeKind::TensorType:
-      return item.is<Value>();
-    case TypeKind::OptionalType:
-      return item.is<std::monostate>() || item.is<Value>();
-    case TypeKind::IntType:
-    case TypeKind::SymIntType:
-      return is_int(item);
-    case TypeKind::FloatType:
-      return item.is<double>();
-    case TypeKind::BoolType:
-      return item.is<bool>();
-    case TypeKind::StringType:
-      return item.is<std::string>();
-    case TypeKind::NumberType:
-      return is_constant_number(item);
-    default:
-      return false;
-  }
-}
-
-/// Whether replay can make lists of this type.
-bool is_list_type(const Type& element) {
-  switch (element.kind()) {
-    case TypeKind::OptionalType:
-      return element.expectRef<c10::OptionalType>().getElementType()->kind() ==
-             TypeKind::TensorType;
-    case TypeKind::TensorType:
-    case TypeKind::IntType:
-    case TypeKind::SymIntType:
-    case TypeKind::FloatType:
-    case TypeKind::BoolType:
-    case TypeKind::StringType:
-    case TypeKind::NumberType:
-      return true;
-    default:
-      return false;
-  }
-}
 
 class Checker {
  public:
@@ -137,10 +52,9 @@ class Checker {
 
   void check_calls();
   void check_call(const Node& node);
-  bool accepts(const Type& type, const Argument& argument) const;
   void check_references(const Argument& argument, const std::string& place,
                         size_t depth);
-  void check_result(const Result& result, const Type& type,
+  void check_result(const Result& result, const c10::Type& type,
                     const std::string& place);
   void make_in_call(int value, const std::string& place);
   void check_outputs();
@@ -190,11 +104,11 @@ void Checker::check_variables() const {
     require(!variable.name.empty() && variable.name.size() <= kMaxNameBytes,
             "a variable has a name of ", variable.name.size(), " bytes");
   }
-  require(
-      graph_.variables.empty() || graph_.variables[0].example == graph_.degree,
-      "variable 0 is ",
-      graph_.variables.empty() ? 0 : graph_.variables[0].example,
-      ", and the degree ", graph_.degree, "; they are the same");
+  require(!graph_.variables.empty(),
+          "has no variables; variable 0 is the degree");
+  require(graph_.variables[0].example == graph_.degree, "variable 0 is ",
+          graph_.variables[0].example, ", and the degree ", graph_.degree,
+          "; they are the same");
 }
 
 void Checker::check_expressions() const {
@@ -214,8 +128,6 @@ void Checker::check_expressions() const {
     }
     require(1 <= expression.divisor && expression.divisor <= kMaxDivisor, place,
             "divides by ", expression.divisor, ", not by 1 to ", kMaxDivisor);
-    require(!expression.over_degree || is_variable(0), place,
-            "divides by the degree, and the graph has no variables");
   }
 }
 
@@ -348,6 +260,15 @@ void Checker::check_weights() {
     for (const std::string& alias : weight.aliases) {
       add(alias);
     }
+    const auto dims = static_cast<int64_t>(weight.shape.size());
+    require(weight.shape.size() <= kMaxDims && weight.split_dim >= -1 &&
+                weight.split_dim < std::max<int64_t>(dims, 1) &&
+                (weight.split_dim < 0 || dims > 0) &&
+                std::ranges::all_of(weight.shape,
+                                    [](int64_t size) { return size >= 0; }),
+            to_string(weight.kind), " ", weight.name, " has shape ",
+            at::IntArrayRef(weight.shape), ", split along dim ",
+            weight.split_dim);
     make(weight.value, concat(to_string(weight.kind), " ", weight.name));
   }
 }
@@ -389,50 +310,6 @@ void Checker::check_call(const Node& node) {
   }
 }
 
-/// Whether replay can hand the argument to an op that declares the type.
-bool Checker::accepts(const Type& type, const Argument& argument) const {
-  switch (type.kind()) {
-    case TypeKind::OptionalType:
-      return argument.is<std::monostate>() ||
-             accepts(*type.expectRef<c10::OptionalType>().getElementType(),
-                     argument);
-    case TypeKind::TensorType:
-      return argument.is<Value>() || argument.is<WrappedNumber>();
-    case TypeKind::IntType:
-    case TypeKind::SymIntType:
-      return is_int(argument);
-    case TypeKind::ScalarTypeType:
-      return is_enumerator(argument,
-                           static_cast<int64_t>(at::ScalarType::Undefined));
-    case TypeKind::LayoutType:
-      return is_enumerator(argument,
-                           static_cast<int64_t>(at::Layout::NumOptions));
-    case TypeKind::MemoryFormatType:
-      return is_enumerator(argument,
-                           static_cast<int64_t>(at::MemoryFormat::NumOptions));
-    case TypeKind::FloatType:
-      return argument.is<double>() || argument.is<FloatInput>();
-    case TypeKind::BoolType:
-    case TypeKind::SymBoolType:
-      return argument.is<bool>();
-    case TypeKind::StringType:
-      return argument.is<std::string>();
-    case TypeKind::NumberType:
-      return is_number(argument);
-    case TypeKind::DeviceObjType:
-      return argument.is<c10::Device>();
-    case TypeKind::ListType: {
-      const Type& element = *type.expectRef<c10::ListType>().getElementType();
-      return is_list_type(element) && argument.is<ArgumentList>() &&
-             std::ranges::all_of(
-                 argument.as<ArgumentList>(),
-                 [&](const Argument& item) { return is_item(item, element); });
-    }
-    default:  // a Generator is nothing, which stands for the rank's own
-      return false;
-  }
-}
-
 void Checker::check_references(const Argument& argument,
                                const std::string& place, size_t depth) {
   if (const auto* value = std::get_if<Value>(&argument.what)) {
@@ -470,42 +347,11 @@ void Checker::check_references(const Argument& argument,
   }
 }
 
-void Checker::check_result(const Result& result, const Type& type,
+void Checker::check_result(const Result& result, const c10::Type& type,
                            const std::string& place) {
-  if (type.kind() == TypeKind::OptionalType) {
-    check_result(result, *type.expectRef<c10::OptionalType>().getElementType(),
-                 place);
-    return;
-  }
-  const auto* guard = std::get_if<Guard>(&result);
-  const bool is_dropped = std::holds_alternative<std::monostate>(result);
-  const bool fits = [&] {
-    switch (type.kind()) {
-      case TypeKind::TensorType:
-        return is_dropped || std::holds_alternative<Value>(result);
-      case TypeKind::ListType:
-        return type.expectRef<c10::ListType>().getElementType()->kind() ==
-                   TypeKind::TensorType &&
-               (is_dropped ||
-                std::holds_alternative<std::vector<Value>>(result));
-      case TypeKind::BoolType:
-      case TypeKind::SymBoolType:
-        return is_dropped || (guard != nullptr && guard->expected.is<bool>());
-      case TypeKind::IntType:
-      case TypeKind::SymIntType:
-      case TypeKind::ScalarTypeType:
-        return is_dropped || (guard != nullptr && is_int(guard->expected));
-      case TypeKind::NumberType:
-        return is_dropped || (guard != nullptr && (guard->expected.is<bool>() ||
-                                                   is_int(guard->expected)));
-      case TypeKind::FloatType:
-        return is_dropped;
-      default:
-        return false;
-    }
-  }();
-  require(fits, place, ": does not fit the ", type.str(), " that the op gives");
-  if (guard != nullptr) {
+  require(gives(type, result), place, ": does not fit the ", type.str(),
+          " that the op gives");
+  if (const auto* guard = std::get_if<Guard>(&result)) {
     check_references(guard->expected, place, 1);
   } else if (const auto* value = std::get_if<Value>(&result)) {
     make_in_call(value->id, place);

@@ -85,6 +85,9 @@ void write_picture(const GraphCommand& command, const trace::Graph& graph,
 }
 
 int run_graph(const GraphCommand& command) {
+  if (!command.svg.empty()) {
+    check_outside(command.model.folder, command.svg, "--svg");
+  }
   install_caching_allocator();
   trace::TensorParallelModel model = load_traced_model(command.model);
   const trace::Graph& graph = model.optimized_graph();

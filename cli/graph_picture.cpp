@@ -23,8 +23,8 @@ using trace::Weight;
 constexpr double kRow = 20;
 constexpr double kLane = 14;
 constexpr double kLeft = 26;
-constexpr double kTop = 92;
-constexpr double kLabels = 520;  // from the lanes to the end of the shapes
+constexpr double kTop = 110;
+constexpr double kLabels = 560;  // from the lanes to the end of the shapes
 constexpr double kBars = 150;
 constexpr double kMargin = 20;
 
@@ -176,7 +176,7 @@ class Picture {
     text(kLeft - 6, 28, title, "class='name' font-size='16'");
     text(kLeft - 6, 48,
          concat(with_commas(static_cast<int64_t>(graph_.nodes.size())),
-                " calls, ", collectives, " of them collectives; recorded on ",
+                " calls; collectives: ", collectives, "; recorded on ",
                 graph_.degree, graph_.degree == 1 ? " rank" : " ranks",
                 graph_.fixed.has_value() ? "" : ", for any number"),
          "class='quiet'");
@@ -187,10 +187,10 @@ class Picture {
       text(x + 9, 70, words, "class='quiet'");
       x += 34 + 6.6 * static_cast<double>(std::string_view(words).size());
     }
-    text(text_x_ + kLabels, 70, "in the example",
+    text(text_x_ + kLabels, kTop - kRow + 4.5, "in the example",
          "class='quiet' text-anchor='end'");
     if (!seconds_.empty()) {
-      text(text_x_ + kLabels + kBars - 4, 70, "time in a pass",
+      text(text_x_ + kLabels + kBars - 4, kTop - kRow + 4.5, "time in a pass",
            "class='quiet' text-anchor='end'");
     }
   }

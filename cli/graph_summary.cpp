@@ -195,8 +195,8 @@ std::string describe_calls(const Graph& graph) {
     ops.insert(node.op);
     collectives += kind_of(graph, node) == CallKind::kCollective ? 1 : 0;
   }
-  return concat(with_commas(static_cast<int64_t>(graph.nodes.size())), " of ",
-                ops.size(), " ops; ", collectives, " are collectives");
+  return concat(with_commas(static_cast<int64_t>(graph.nodes.size())),
+                "; ops: ", ops.size(), "; collectives: ", collectives);
 }
 
 constexpr size_t kNumber = 10;  // columns
@@ -291,7 +291,7 @@ std::string summary(const Graph& graph, const Graph& runs) {
   std::string text = concat("  calls    ", describe_calls(graph), "\n");
   if (runs.nodes.size() != graph.nodes.size()) {
     text += concat("  as run   ", describe_calls(runs), "; ",
-                   runs.prologue.size(), " once\n");
+                   "once: ", runs.prologue.size(), "\n");
   }
   for (const std::string& input : inputs) {
     text += concat("  ", input, "\n");

@@ -29,6 +29,9 @@ struct RunCommand {
 
 int run_run(const RunCommand& command) {
   const std::vector<int64_t> prompt = command.text.prompt_ids();
+  if (!command.text.tokens_file.empty()) {
+    check_outside(command.model.folder, command.text.tokens_file, "--tokens");
+  }
   install_caching_allocator();
   TracedDecoder decoder(load_traced_model(command.model));
   TextWriter writer(command.text);

@@ -97,6 +97,17 @@ trace::TensorParallelModel load_traced_model(
   return model;
 }
 
+void check_outside(const fs::path& folder, const fs::path& file,
+                   const std::string& option) {
+  const fs::path whole = fs::weakly_canonical(folder);
+  for (fs::path above = fs::weakly_canonical(file); above.has_relative_path();
+       above = above.parent_path()) {
+    check_arg(above != whole, option, " names ", file.string(),
+              ", in the traced model itself, which has only its own files; "
+              "give another folder");
+  }
+}
+
 int64_t cache_length(const trace::Graph& graph) {
   const auto keys =
       std::ranges::find_if(graph.weights, [](const trace::Weight& weight) {

@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <string>
 
 namespace colonnade::cli {
 
@@ -17,6 +18,14 @@ bool has_traced_model(const std::filesystem::path& folder);
 ///         make one; InvalidArgument where it does not run on so many ranks; as
 ///         parallel_model_load
 trace::TensorParallelModel load_traced_model(const TracedModelOptions& options);
+
+/// InvalidArgument where `file` would be in the folder of a traced model, which
+/// does not load with a file that is not its own.
+///
+/// option  that names the file
+void check_outside(const std::filesystem::path& folder,
+                   const std::filesystem::path& file,
+                   const std::string& option);
 
 /// A traced model of bytes with a cache, as `colonnade trace` makes it.
 class TracedDecoder final : public Decoder {

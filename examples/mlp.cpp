@@ -52,8 +52,8 @@ int main() {
   });
 
   auto x = torch::ones({2, 8, 64});
-  trace::TensorParallelModel model = trace::parallel_model_trace(
-      [] { return Mlp(64); }, {x}, /*tp_degree=*/2);
+  trace::TensorParallelModel model =
+      trace::parallel_model_trace([] { return Mlp(64); }, {x}, /*tp_degree=*/2);
   torch::Tensor y = model(x);
   trace::parallel_model_save(model, "traced");
   auto again = trace::parallel_model_load("traced", /*tp_degree=*/1);

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # The demo: trains a small language model on two ranks, then shows that its
-# checkpoint predicts and writes the same on one rank as on two. What it says,
-# it has checked; it fails where a check does.
+# checkpoint predicts and writes the same on one rank as on two, and so does a
+# graph that was traced of it. What it says, it has checked; it fails where a
+# check does.
 #
 # usage: demo.sh PROGRAM [FOLDER]   (FOLDER, build/demo if not given, is
 #                                    replaced)
@@ -52,6 +53,30 @@ last_in_csv() {
     "$folder/loss.csv"
 }
 
+# expect_same_text TOKENS TOKENS WHO: the texts are alike, up to a byte at which
+# rounding decides. "WHO the same 320 bytes."
+expect_same_text() {
+  local parted margin_a margin_b written
+  # The first line at which they part, with both margins; 0 where none.
+  read -r parted margin_a margin_b < <(
+    paste -d, "$1" "$2" |
+      awk -F, 'NR > 1 && $1 != $3 {print NR - 1, $2, $4; found = 1; exit}
+               END {if (!found) print 0, 0, 0}')
+  written=$(($(wc -l <"$1") - 1))
+  if [[ $written -lt 320 || $(wc -l <"$2") -lt 321 ]]; then
+    check_failed "a text is shorter than 320 bytes"
+  elif [[ $parted -eq 0 ]]; then
+    printf '\n%s the same %d bytes.\n' "$3" "$written"
+  elif awk -v a="$margin_a" -v b="$margin_b" -v t="$close_logits" \
+    'BEGIN {exit !(a <= t && b <= t)}'; then
+    printf '\n%s the same up to byte %d, where the two best ' "$3" "$parted"
+    printf 'logits are %.1e apart: rounding decides there.\n' "$margin_b"
+  else
+    check_failed "the texts part at byte $parted, where the best logit leads \
+by $margin_a and $margin_b"
+  fi
+}
+
 if [[ -e $folder && ! -e $folder/latest && -n $(ls -A "$folder") ]]; then
   check_failed "$folder is not an earlier demo's; name another folder"
 fi
@@ -93,27 +118,22 @@ colonnade generate --checkpoint "$folder" --prompt "$prompt" --tp 2 \
 "$program" generate --checkpoint "$folder" --prompt "$prompt" --tp 1 \
   --max-tokens 320 --tokens "$folder/tokens_1.csv" >/dev/null
 
-# The first line at which the texts part, with both margins; 0 where none.
-read -r parted margin_1 margin_2 < <(
-  paste -d, "$folder/tokens_1.csv" "$folder/tokens_2.csv" |
-    awk -F, 'NR > 1 && $1 != $3 {print NR - 1, $2, $4; found = 1; exit}
-             END {if (!found) print 0, 0, 0}')
-written=$(($(wc -l <"$folder/tokens_1.csv") - 1))
-if [[ $written -lt 320 || $(wc -l <"$folder/tokens_2.csv") -lt 321 ]]; then
-  check_failed "a text is shorter than 320 bytes"
-elif [[ $parted -eq 0 ]]; then
-  printf '\nOne rank writes the same %d bytes.\n' "$written"
-elif awk -v a="$margin_1" -v b="$margin_2" -v t="$close_logits" \
-  'BEGIN {exit !(a <= t && b <= t)}'; then
-  printf '\nOne rank writes the same up to byte %d, where the two best ' \
-    "$parted"
-  printf 'logits are %.1e apart: rounding decides there.\n' "$margin_2"
-else
-  check_failed "the texts part at byte $parted, where the best logit leads by \
-$margin_1 and $margin_2"
-fi
+expect_same_text "$folder/tokens_1.csv" "$folder/tokens_2.csv" "One rank writes"
 
-title "4. Draw from what it finds likely, instead of taking the likeliest"
+title "4. Trace it: a graph and its weights, which run without the model's code"
+colonnade trace --checkpoint "$folder" --out "$folder/traced" --tp 2
+printf '\n'
+colonnade run "$folder/traced" --prompt "$prompt" --tp 2 --max-tokens 320 \
+  --tokens "$folder/traced_2.csv"
+"$program" run "$folder/traced" --prompt "$prompt" --tp 1 --max-tokens 320 \
+  --tokens "$folder/traced_1.csv" >/dev/null
+
+expect_same_text "$folder/tokens_2.csv" "$folder/traced_2.csv" \
+  "On two ranks the graph writes"
+expect_same_text "$folder/tokens_1.csv" "$folder/traced_1.csv" \
+  "On one rank it writes"
+
+title "5. Draw from what it finds likely, instead of taking the likeliest"
 colonnade generate --checkpoint "$folder" --prompt "$prompt" --tp 2 \
   --max-tokens 320 --temperature 0.7 --seed 1
 
@@ -125,6 +145,10 @@ cat <<EOF
       goes on with this run on one rank
   $program generate --checkpoint $folder --prompt "My dear " --temperature 0.7
       writes something else
+  $program graph $folder/traced --profile --svg $folder/graph.svg
+      says what the graph computes and what that takes, with a picture
+  $program bench $folder/traced
+      times its calls
   $program --help
       says what there is
 EOF

@@ -139,8 +139,8 @@ TEST_F(TracedCommandsTest, ShowAndTimeWhatWasTraced) {
                     HasSubstr("output   bfloat16 [1, 256]")));
   const std::string table = output_of({"graph", at("traced")});
   EXPECT_THAT(table,
-              AllOf(ContainsRegex("calls +[0-9]+ of [0-9]+ ops; [0-9]+ are "
-                                  "collectives"),
+              AllOf(ContainsRegex("calls +[0-9]+; ops: [0-9]+; collectives: "
+                                  "[0-9]+\n"),
                     HasSubstr("states   5, "), HasSubstr("cache.length"),
                     ContainsRegex("op +calls +results\n"),
                     ContainsRegex("\ncolonnade::row_parallel_linear +4 "),
@@ -214,6 +214,8 @@ TEST_F(TracedCommandsTest, SayWhatIsWrongInOneLine) {
                "fixed to 2");
   expect_error({"graph", at("traced"), "--svg", at("no/where.svg")}, 2,
                "--svg: cannot write ");
+  expect_error({"graph", at("traced"), "--svg", at("run/../traced/a.svg")}, 2,
+               "a.svg, in the traced model itself");
 }
 
 }  // namespace

@@ -83,9 +83,10 @@ TEST(Usage, AWrongWordGetsASuggestion) {
   expect_usage_error({"tain"},
                      "colonnade: there is no command tain; did you mean train? "
                      "(colonnade --help lists all)");
-  expect_usage_error({"graf"},
-                     "colonnade: there is no command graf; did you mean graph? "
-                     "(colonnade --help lists all)");
+  expect_usage_error(
+      {"grahp"},
+      "colonnade: there is no command grahp; did you mean graph? "
+      "(colonnade --help lists all)");
   expect_usage_error({"run", "traced", "--promt", "a"},
                      "colonnade run: there is no option --promt; did you mean "
                      "--prompt? (colonnade run --help lists all)");

@@ -1,7 +1,7 @@
 // cli/graph_layout.cpp
 #include "cli/graph_layout.h"
 
-#include "cli/graph_summary.h"
+#include "cli/call_kind.h"
 
 #include <algorithm>
 #include <cctype>

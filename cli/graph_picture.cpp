@@ -1,9 +1,9 @@
 // cli/graph_picture.cpp
 #include "cli/graph_picture.h"
 
+#include "cli/call_kind.h"
 #include "cli/format.h"
 #include "cli/graph_layout.h"
-#include "cli/graph_summary.h"
 #include "colonnade/core/error.h"
 
 #include <algorithm>

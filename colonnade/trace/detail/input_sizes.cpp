@@ -42,12 +42,15 @@ InputSizes changed(InputSizes sizes, const std::vector<Place>& places,
   return sizes;
 }
 
-/// Values to try in place of `n`, the likeliest first.
+/// Values to try in place of `n`, the likeliest first: multiples of `step` where
+/// `n` is one.
 std::vector<int64_t> candidates(int64_t n, int64_t step, bool is_size) {
   const int64_t least = is_size ? 2 : 0;
+  const int64_t first = n % step == 0 ? step : 1;
   std::vector<int64_t> result;
-  for (const int64_t value : {n + 1, 2 * n, n + step, n + 2 * step, n + 3,
-                              3 * n, n - 1, n / 2, n - step, n - 2}) {
+  for (const int64_t value :
+       {n + first, 2 * n, n + 2 * first, n + step, n + 1, n + 3, 3 * n,
+        n - first, n / 2, n - step, n - 1}) {
     if (value >= least && value != n &&
         std::ranges::find(result, value) == result.end()) {
       result.push_back(value);

@@ -3,6 +3,7 @@
 
 #include "colonnade/core/error.h"
 #include "colonnade/trace/detail/op_name.h"
+#include "colonnade/trace/detail/values.h"
 
 #include <ATen/ScalarOps.h>
 #include <ATen/core/List.h>
@@ -88,7 +89,8 @@ Operand compile_ints(const ArgumentList& items) {
 }
 
 Operand compile_list(const ArgumentList& items, const c10::TypePtr& element) {
-  if (element->kind() == TypeKind::OptionalType) {
+  if (element->kind() == TypeKind::OptionalType &&
+      without_optional(element)->kind() == TypeKind::TensorType) {
     return compile_tensors(items, Kind::kOptionalTensors);
   }
   Operand operand;
@@ -104,8 +106,9 @@ Operand compile_list(const ArgumentList& items, const c10::TypePtr& element) {
     case TypeKind::StringType:
       operand.constant = list_of<std::string>(items);
       return operand;
+    case TypeKind::OptionalType:
     case TypeKind::NumberType: {
-      c10::impl::GenericList list(c10::NumberType::get());
+      c10::impl::GenericList list(element);
       for (const Argument& item : items) {
         list.push_back(constant_of(item));
       }
@@ -126,21 +129,6 @@ void for_each_value(const Operand& operand, F&& f) {
   for (const int value : operand.values) {
     if (value >= 0) {
       f(value);
-    }
-  }
-}
-
-template <typename F>
-void for_each_result(const Instruction& instruction, F&& f) {
-  for (const Result& result : instruction.results) {
-    if (const auto* value = std::get_if<Value>(&result)) {
-      f(value->id);
-    } else if (const auto* list = std::get_if<std::vector<Value>>(&result)) {
-      for (const Value& item : *list) {
-        if (item.id >= 0) {
-          f(item.id);
-        }
-      }
     }
   }
 }
@@ -220,8 +208,9 @@ void Program::find_last_uses() {
     stays[static_cast<size_t>(weight.value)] = true;
   }
   for (const Instruction& instruction : prologue_) {
-    for_each_result(instruction,
-                    [&](int id) { stays[static_cast<size_t>(id)] = true; });
+    for_each_result_value(instruction.results, [&](int id) {
+      stays[static_cast<size_t>(id)] = true;
+    });
   }
   for (const Operand& output : outputs_) {
     for_each_value(output,
@@ -235,7 +224,7 @@ void Program::find_last_uses() {
         instruction.dead.push_back(id);
       }
     };
-    for_each_result(instruction, last);
+    for_each_result_value(instruction.results, last);
     for (Operand& operand : instruction.arguments) {
       for_each_value(operand, last);
     }
@@ -244,7 +233,7 @@ void Program::find_last_uses() {
       const auto at = std::ranges::find(instruction.dead, operand.index);
       int uses = 0;
       const auto count = [&](int id) { uses += id == operand.index ? 1 : 0; };
-      for_each_result(instruction, count);
+      for_each_result_value(instruction.results, count);
       for (const Operand& other : instruction.arguments) {
         for_each_value(other, count);
       }
@@ -277,8 +266,9 @@ Frame::Frame(std::shared_ptr<const Program> program,
   const Numbers no_numbers;
   for (const Instruction& instruction : program_->prologue()) {
     execute(instruction, {no_inputs, no_numbers});
-    for_each_result(instruction,
-                    [&](int id) { bound_[static_cast<size_t>(id)] = true; });
+    for_each_result_value(instruction.results, [&](int id) {
+      bound_[static_cast<size_t>(id)] = true;
+    });
   }
 }
 

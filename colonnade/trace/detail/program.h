@@ -51,7 +51,7 @@ struct Instruction {
 
 /// A graph made ready to run on one kind of device. Not changed by running, so
 /// that all ranks and sessions share it.
-class Program {
+class COLONNADE_API Program {
  public:
   /// graph  checked
   Program(Graph graph, at::Device device);
@@ -86,7 +86,7 @@ class RunObserver {
 };
 
 /// One rank's values while a program runs. Used by one thread at a time.
-class Frame {
+class COLONNADE_API Frame {
  public:
   /// weights  one for each of Graph::weights, on the program's device. Runs the
   ///          prologue, so is called on the rank's thread, as run is.

@@ -84,8 +84,7 @@ template <typename Model>
 class Eager {
  public:
   Eager(int degree, std::function<Model()> make)
-      : pool_(degree,
-              [degree] { ps::initialize_model_parallel(degree); }),
+      : pool_(degree, [degree] { ps::initialize_model_parallel(degree); }),
         models_(static_cast<size_t>(degree), Model(nullptr)) {
     pool_.run([&](int rank) {
       models_[static_cast<size_t>(rank)] = make();
@@ -163,26 +162,25 @@ void race_llama(int degree, at::ScalarType dtype, int64_t seq) {
   const Tensor ids = at::arange(seq).view({1, seq});
   const int calls = static_cast<int>(500 / seq);
   const auto reset = [](CachedLlama& model) { model->cache->clear(); };
-  bench::contest(
-      std::string("Llama with cache, 4 layers of 256, ") + c10::toString(dtype) +
-          ", " + std::to_string(seq) + " ids a call, TP=" +
-          std::to_string(degree),
-      {{"eager",
-        [&] {
-          eager.reset(reset);
-          return per_call(calls, [&] { eager(ids); });
-        }},
-       {"replay",
-        [&] {
-          replay.reset_state();
-          return per_call(calls, [&] { replay(ids); });
-        }},
-       {"replay, optimized",
-        [&] {
-          optimized.reset_state();
-          return per_call(calls, [&] { optimized(ids); });
-        }}},
-      /*rounds=*/9);
+  bench::contest(std::string("Llama with cache, 4 layers of 256, ") +
+                     c10::toString(dtype) + ", " + std::to_string(seq) +
+                     " ids a call, TP=" + std::to_string(degree),
+                 {{"eager",
+                   [&] {
+                     eager.reset(reset);
+                     return per_call(calls, [&] { eager(ids); });
+                   }},
+                  {"replay",
+                   [&] {
+                     replay.reset_state();
+                     return per_call(calls, [&] { replay(ids); });
+                   }},
+                  {"replay, optimized",
+                   [&] {
+                     optimized.reset_state();
+                     return per_call(calls, [&] { optimized(ids); });
+                   }}},
+                 /*rounds=*/9);
 }
 
 void time_empty_call() {
@@ -206,8 +204,7 @@ void read_all(const fs::path& folder) {
     if (entry.is_regular_file()) {
       std::ifstream in(entry.path(), std::ios::binary);
       while (in.read(buffer.data(),
-                     static_cast<std::streamsize>(buffer.size()))) {
-      }
+                     static_cast<std::streamsize>(buffer.size()))) {}
     }
   }
 }
@@ -234,9 +231,8 @@ void time_load() {
   }
   int64_t bytes = 0;
   for (const auto& entry : fs::recursive_directory_iterator(folder)) {
-    bytes += entry.is_regular_file()
-                 ? static_cast<int64_t>(entry.file_size())
-                 : 0;
+    bytes +=
+        entry.is_regular_file() ? static_cast<int64_t>(entry.file_size()) : 0;
   }
   const Tensor id = at::ones({1, 1}, at::kLong);
   trace::LoadOptions plain;

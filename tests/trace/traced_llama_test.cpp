@@ -100,9 +100,9 @@ TEST_P(TracedLlama, EqualsEagerAtSizesNeverTraced) {
   const Tensor example = at::arange(16).remainder(kVocabulary).view({2, 8});
   TraceOptions exact;
   exact.optimize = false;
-  TensorParallelModel model = parallel_model_trace(
-      [this] { return make_llama(options()); }, {example}, GetParam().degree,
-      exact);
+  TensorParallelModel model =
+      parallel_model_trace([this] { return make_llama(options()); }, {example},
+                           GetParam().degree, exact);
   EXPECT_FALSE(model.graph().fixed.has_value()) << *model.graph().fixed;
   model.compare_ranks();
   const Tensor ids = at::randint(0, kVocabulary, {3, 20});

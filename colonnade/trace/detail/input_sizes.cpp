@@ -42,8 +42,8 @@ InputSizes changed(InputSizes sizes, const std::vector<Place>& places,
   return sizes;
 }
 
-/// Values to try in place of `n`, the likeliest first: multiples of `step` where
-/// `n` is one.
+/// Values to try in place of `n`, the likeliest first: multiples of `step`
+/// where `n` is one.
 std::vector<int64_t> candidates(int64_t n, int64_t step, bool is_size) {
   const int64_t least = is_size ? 2 : 0;
   const int64_t first = n % step == 0 ? step : 1;

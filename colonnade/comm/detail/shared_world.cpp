@@ -9,6 +9,20 @@
 #include <utility>
 
 namespace colonnade::detail {
+namespace {
+
+constexpr uint64_t kNoCall = ~uint64_t{0};
+
+std::string has_returned(const std::vector<int64_t>& gone, int rank,
+                         const Call& call, const Meeting& meeting) {
+  const bool one = gone.size() == 1;
+  return concat(rank_list(gone), one ? " has" : " have", " returned, but rank ",
+                rank, " waits for ", one ? "it" : "them", " in ",
+                to_string(call), " of ", meeting.name,
+                "; all ranks must make the same calls");
+}
+
+}  // namespace
 
 SharedWorld::SharedWorld(int world_size,
                          std::chrono::milliseconds default_timeout)
@@ -16,7 +30,8 @@ SharedWorld::SharedWorld(int world_size,
       timeout(default_timeout),
       patience(patience_for(world_size)),
       left_(static_cast<size_t>(world_size)),
-      waiting_(static_cast<size_t>(world_size)) {}
+      waiting_(static_cast<size_t>(world_size)),
+      returned_from_(static_cast<size_t>(world_size), kNoCall) {}
 
 std::shared_ptr<SharedGroup> SharedWorld::join(
     int rank, const std::string& name, const std::vector<int64_t>& ranks) {
@@ -111,11 +126,7 @@ void SharedWorld::throw_reason(const Meeting& meeting, int rank,
     std::copy_if(
         meeting.ranks.begin(), meeting.ranks.end(), std::back_inserter(gone),
         [&](int64_t member) { return left_[static_cast<size_t>(member)]; });
-    fail_locked(concat(rank_list(gone), gone.size() == 1 ? " has" : " have",
-                       " returned, but rank ", rank, " waits for ",
-                       gone.size() == 1 ? "it" : "them", " in ",
-                       to_string(call), " of ", meeting.name,
-                       "; all ranks must make the same calls"));
+    fail_locked(has_returned(gone, rank, call, meeting));
   }
   throw CommError(reason_);
 }
@@ -124,7 +135,10 @@ void SharedWorld::block(int rank, const Meeting& meeting, uint64_t round,
                         const Call& call) {
   std::lock_guard lock(mutex_);
   waiting_[static_cast<size_t>(rank)] = {&meeting, round, call};
-  const std::string reason = circle();
+  std::string reason = in_vain(rank);
+  if (reason.empty()) {
+    reason = circle();
+  }
   if (!reason.empty()) {
     fail_locked(reason);
   }
@@ -133,6 +147,45 @@ void SharedWorld::block(int rank, const Meeting& meeting, uint64_t round,
 void SharedWorld::unblock(int rank) noexcept {
   std::lock_guard lock(mutex_);
   waiting_[static_cast<size_t>(rank)].meeting = nullptr;
+}
+
+void SharedWorld::rest(int rank, uint64_t call) noexcept {
+  std::lock_guard lock(mutex_);
+  returned_from_[static_cast<size_t>(rank)] = call;
+  for (int other = 0; other < size; ++other) {
+    try {
+      const std::string reason = in_vain(other);
+      if (!reason.empty()) {
+        fail_locked(reason);
+      }
+    } catch (...) {  // no memory for the text
+      fail_locked("a rank waits for one that has returned");
+    }
+  }
+}
+
+bool SharedWorld::rests(int64_t rank) const {
+  // Where another rank is blocked, `call_` is the number of that rank's call:
+  // the next one does not begin before it has returned.
+  return returned_from_[static_cast<size_t>(rank)] ==
+         call_.load(std::memory_order_relaxed);
+}
+
+std::string SharedWorld::in_vain(int rank) const {
+  // A member that rests has not come to a round that waits: whoever came to it
+  // is blocked there.
+  const Waiting& waiting = waiting_[static_cast<size_t>(rank)];
+  if (waiting.meeting == nullptr ||
+      waiting.meeting->arrival.state(waiting.round) != Gate::State::kWaiting) {
+    return {};
+  }
+  std::vector<int64_t> gone;
+  std::copy_if(waiting.meeting->ranks.begin(), waiting.meeting->ranks.end(),
+               std::back_inserter(gone),
+               [&](int64_t member) { return rests(member); });
+  return gone.empty()
+             ? std::string()
+             : has_returned(gone, rank, waiting.call, *waiting.meeting);
 }
 
 std::string SharedWorld::circle() const {

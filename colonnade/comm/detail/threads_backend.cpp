@@ -243,6 +243,12 @@ class ThreadsWorld final : public World {
 
   void leave() noexcept override { shared_->leave(rank_); }
 
+  void begin_call(uint64_t call) noexcept override {
+    shared_->begin_call(call);
+  }
+
+  void rest(uint64_t call) noexcept override { shared_->rest(rank_, call); }
+
  private:
   std::shared_ptr<SharedWorld> shared_;
   int rank_;

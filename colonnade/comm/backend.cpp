@@ -23,15 +23,17 @@ std::string not_written_yet() {
 
 constexpr std::array kBackends = {
     Backend{"self", "one rank, nothing to exchange", true, runs_here,
-            detail::make_self_world},
+            detail::make_self_world, nullptr},
     Backend{"threads", "ranks are threads of this process", true, runs_here,
-            detail::make_thread_worlds},
+            detail::make_thread_worlds, nullptr},
     Backend{"shm", "processes of one host, over shared memory", false,
-            not_written_yet, nullptr},
-    Backend{"gloo", "processes, over TCP", false, not_written_yet, nullptr},
-    Backend{"nccl", "processes, one GPU each", false, not_written_yet, nullptr},
-    Backend{"mpi", "processes started by mpirun", false, not_written_yet,
+            not_written_yet, nullptr, nullptr},
+    Backend{"gloo", "processes, over TCP", false, not_written_yet, nullptr,
             nullptr},
+    Backend{"nccl", "processes, one GPU each", false, not_written_yet, nullptr,
+            nullptr},
+    Backend{"mpi", "processes started by mpirun", false, not_written_yet,
+            nullptr, nullptr},
 };
 
 }  // namespace

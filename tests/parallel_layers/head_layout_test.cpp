@@ -11,6 +11,7 @@
 
 #include <gtest/gtest.h>
 
+#include <string>
 #include <vector>
 
 namespace colonnade::parallel_layers {
@@ -120,6 +121,18 @@ TEST(KeyValueHeads, HaveTheGradientsOfTheWholeProgram) {
                          group, concat(kv_heads, " key heads"));
     }
   });
+}
+
+TEST(HeadLayout, RefusesHeadsThatDoNotDivide) {
+  const auto expect_refusal = [](const AttentionHeads& heads, int64_t size,
+                                 const std::string& text) {
+    expect_throw<InvalidArgument>(
+        [&] { HeadLayout(heads, 0, size); },
+        "HeadLayout: " + text + "; make them a multiple of both");
+  };
+  expect_refusal({12, 5, 2}, 2, "12 query heads with 5 key heads over 2 ranks");
+  expect_refusal({12, 4, 2}, 5, "12 query heads with 4 key heads over 5 ranks");
+  expect_refusal({12, 0, 2}, 1, "12 query heads with 0 key heads over 1 ranks");
 }
 
 TEST(KeyValueHeads, RefuseAnotherSize) {

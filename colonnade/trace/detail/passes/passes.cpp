@@ -7,7 +7,8 @@
 namespace colonnade::trace::detail {
 
 std::span<const Pass> passes() {
-  static constexpr std::array<Pass, 6> kPasses = {{
+  static constexpr std::array<Pass, 7> kPasses = {{
+      {"expand_layers", &expand_layers, true},
       {"drop_dead", &drop_dead, true},
       {"fold_constants", &fold_constants, true},
       {"wrap_scalars", &wrap_scalars, true},

@@ -40,6 +40,10 @@ COLONNADE_API std::span<const Pass> passes();
 /// too, or that the caller keeps, it is in memory twice.
 COLONNADE_API Graph optimize(Graph graph, const PassFacts& facts);
 
+/// Replaces a column- or row-parallel layer by the product and the collectives
+/// that it is at this degree, so that the passes after it see the product.
+COLONNADE_API Graph expand_layers(Graph graph, const PassFacts& facts);
+
 /// Drops calls of which nobody sees anything.
 COLONNADE_API Graph drop_dead(Graph graph, const PassFacts& facts);
 

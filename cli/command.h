@@ -27,6 +27,10 @@ LaunchOptions threads(int count);
 Command add_train(CLI::App& program, const ReadAgain& read_again);
 Command add_generate(CLI::App& program);
 Command add_evaluate(CLI::App& program);
+Command add_trace(CLI::App& program);
+Command add_run(CLI::App& program);
+Command add_graph(CLI::App& program);
+Command add_bench(CLI::App& program);
 
 inline constexpr int kDone = 0;
 inline constexpr int kFailed = 1;

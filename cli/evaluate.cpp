@@ -3,6 +3,7 @@
 
 #include "cli/command.h"
 #include "cli/format.h"
+#include "cli/shared_options.h"
 #include "cli/terminal.h"
 #include "cli/validators.h"
 #include "colonnade/core/error.h"
@@ -72,13 +73,9 @@ Command add_evaluate(CLI::App& program) {
   CLI::App* const app = program.add_subcommand(
       "evaluate", "Measure how well a model predicts a text");
   const auto command = std::make_shared<EvaluateCommand>();
-  app->add_option("--checkpoint", command->checkpoint,
-                  "The folder of a run, or of one of its checkpoints")
-      ->required();
+  add_checkpoint_option(*app, command->checkpoint);
   app->add_option("--data", command->data, "The text to predict")->required();
-  app->add_option("--tp", command->tp, "Ranks that each matrix is split over")
-      ->check(at_least(1))
-      ->capture_default_str();
+  add_tp_option(*app, command->tp);
   app->add_flag("--whole", command->whole,
                 "All of the text, not the part held out of training");
   app->add_option("--windows", command->windows,

@@ -45,6 +45,19 @@ std::string as_duration(double seconds) {
   return text;
 }
 
+std::string as_time(double seconds) {
+  constexpr std::array kUnits = {"s", "ms", "us"};
+  size_t unit = 0;
+  while (seconds < 1 && unit + 1 < kUnits.size()) {
+    seconds *= 1000;
+    ++unit;
+  }
+  return as_fixed(seconds, seconds < 10    ? 2
+                           : seconds < 100 ? 1
+                                           : 0) +
+         " " + kUnits[unit];
+}
+
 std::string as_fixed(double value, int digits) {
   char text[64];
   std::snprintf(text, sizeof(text), "%.*f", digits, value);
@@ -55,6 +68,11 @@ std::string right_aligned(const std::string& text, size_t width) {
   std::string aligned(std::max(width, text.size()), ' ');
   std::copy_backward(text.begin(), text.end(), aligned.end());
   return aligned;
+}
+
+std::string left_aligned(std::string text, size_t width) {
+  text.resize(std::max(width, text.size()), ' ');
+  return text;
 }
 
 }  // namespace colonnade::cli

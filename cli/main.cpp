@@ -20,12 +20,15 @@ namespace colonnade::cli {
 namespace {
 
 constexpr const char* kAbout =
-    "Trains language models that are split over ranks, and writes with them.";
+    "Trains language models that are split over ranks, writes with them, and "
+    "traces\nthem into graphs that run without their code.";
 
 constexpr const char* kFooter = R"(Begin with:
   colonnade train --data book.txt --out run --tp 2
   colonnade evaluate --checkpoint run --data book.txt
   colonnade generate --checkpoint run --prompt "It was "
+  colonnade trace --checkpoint run --out traced --tp 2
+  colonnade run traced --prompt "It was "
 
 `colonnade COMMAND --help` has the options of a command and more examples.
 Exit codes: 0 done, 1 failed, 2 wrong command line, 130 ended by Ctrl-C.)";
@@ -57,7 +60,12 @@ class Program {
     app_.footer(kFooter);
     app_.get_formatter()->column_width(28);
     commands_ = {add_train(app_, [this] { app_.parse(argc_, argv_); }),
-                 add_generate(app_), add_evaluate(app_)};
+                 add_generate(app_),
+                 add_evaluate(app_),
+                 add_trace(app_),
+                 add_run(app_),
+                 add_graph(app_),
+                 add_bench(app_)};
     for (const Command& command : commands_) {
       command.options->get_formatter()->column_width(28);
     }
@@ -117,7 +125,8 @@ class Program {
                  : concat("does not know what to do with '", word, "'");
     }
     if (&app == &app_) {
-      return "give a command: train, generate or evaluate";
+      return "give a command: train, generate, evaluate, trace, run, graph or "
+             "bench";
     }
     std::string text = error.what();
     text[0] = static_cast<char>(std::tolower(text[0]));

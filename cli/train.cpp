@@ -2,6 +2,7 @@
 #include "cli/command.h"
 #include "cli/format.h"
 #include "cli/interrupt.h"
+#include "cli/shared_options.h"
 #include "cli/terminal.h"
 #include "cli/train_progress.h"
 #include "cli/validators.h"
@@ -16,7 +17,6 @@
 #include <CLI/CLI.hpp>
 
 #include <algorithm>
-#include <array>
 #include <memory>
 #include <string>
 #include <vector>
@@ -53,18 +53,6 @@ struct TrainCommand {
   TrainOptions options;
 };
 
-constexpr std::array<std::pair<const char*, at::ScalarType>, 3> kDtypes{{
-    {"float32", at::kFloat},
-    {"bfloat16", at::kBFloat16},
-    {"float64", at::kDouble},
-}};
-
-at::ScalarType dtype_named(const std::string& name) {
-  return std::find_if(kDtypes.begin(), kDtypes.end(),
-                      [&](const auto& dtype) { return dtype.first == name; })
-      ->second;
-}
-
 void add_run_options(CLI::App& app, TrainCommand& command) {
   TrainOptions& options = command.options;
   app.add_option("--data", command.data, "The text to learn from: any file")
@@ -74,10 +62,7 @@ void add_run_options(CLI::App& app, TrainCommand& command) {
                  "The folder for checkpoints, loss.svg and loss.csv")
       ->required()
       ->group("Run");
-  app.add_option("--tp", command.tp, "Ranks that each matrix is split over")
-      ->check(at_least(1))
-      ->capture_default_str()
-      ->group("Run");
+  add_tp_option(app, command.tp)->group("Run");
   app.add_option("--dp", command.dp, "Copies of the model that share a step")
       ->check(at_least(1))
       ->capture_default_str()
@@ -141,15 +126,9 @@ void add_model_options(CLI::App& app, TrainCommand& command) {
   add("--intermediate", model.intermediate_size(),
       "Inner size of the feed-forward part; 0: 8/3 of --hidden", 0);
   add("--seq-len", command.seq_len, "Tokens (bytes) of a window", 1);
-  std::vector<std::string> names;
-  for (const auto& [name, dtype] : kDtypes) {
-    names.emplace_back(name);
-  }
   command.model_options.push_back(
-      app.add_option("--dtype", command.dtype,
-                     "Of the weights: float32, bfloat16 or float64")
-          ->check(one_of(names))
-          ->type_name("NAME")
+      add_dtype_option(app, command.dtype,
+                       "Of the weights: float32, bfloat16 or float64")
           ->capture_default_str()
           ->group("Model"));
   command.model_options.push_back(

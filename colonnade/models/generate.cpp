@@ -12,7 +12,6 @@
 #include <c10/core/InferenceMode.h>
 
 #include <algorithm>
-#include <span>
 
 namespace colonnade {
 namespace {
@@ -53,55 +52,88 @@ bool any_rank(bool mine, at::Device device) {
   return flag.item<int>() != 0;
 }
 
-/// The last `count` of `text`, or all, as [1, seq].
-at::Tensor last_ids(const std::vector<int64_t>& text, int64_t count,
-                    at::Device device) {
+class LlamaDecoder final : public Decoder {
+ public:
+  LlamaDecoder(Llama& model, int64_t max_length)
+      : model_(model),
+        whole_sequence_(model),
+        cache_(model->options(), /*batch=*/1, max_length) {}
+
+  int64_t max_length() const override { return cache_->max_length(); }
+  at::Tensor next_logits(at::IntArrayRef ids) override {
+    return model_->next_logits(
+        at::tensor(ids).unsqueeze(0).to(model_->options().device()), cache_)[0];
+  }
+  void reset() override { cache_->clear(); }
+
+ private:
+  Llama& model_;
+  WholeSequenceScope whole_sequence_;
+  KvCache cache_;
+};
+
+/// The last `count` of `text`, or all.
+at::IntArrayRef last_ids(at::IntArrayRef text, int64_t count) {
   const auto size = static_cast<int64_t>(text.size());
-  const at::IntArrayRef ids(text);
-  return at::tensor(ids.slice(std::max<int64_t>(size - count, 0)))
-      .unsqueeze(0)
-      .to(device);
+  return text.slice(static_cast<size_t>(std::max<int64_t>(size - count, 0)));
 }
 
-}  // namespace
-
-std::vector<GeneratedToken> generate(Llama& model,
-                                     const std::vector<int64_t>& prompt,
-                                     const GenerateOptions& options,
-                                     const OnToken& on_token) {
+void check_request(const std::vector<int64_t>& prompt,
+                   const GenerateOptions& options) {
   check_arg(!prompt.empty(),
             "Generate: the prompt is empty; give at least one token");
   check_arg(options.max_new_tokens >= 0, "Generate: max_new_tokens is ",
             options.max_new_tokens, "; it cannot be negative");
   check_sampling(options.temperature, options.top_k, options.top_p);
+}
 
+}  // namespace
+
+std::vector<GeneratedToken> generate(Decoder& decoder,
+                                     const std::vector<int64_t>& prompt,
+                                     const GenerateOptions& options,
+                                     const OnToken& on_token) {
+  check_request(prompt, options);
   const c10::InferenceMode inference;
-  const WholeSequenceScope whole_sequence(model);
-  const at::Device device = model->options().device();
   at::Generator generator = at::detail::createCPUGenerator(options.seed);
   std::vector<int64_t> text = prompt;
-  const int64_t window = model->options().max_positions();
-  const auto wanted =
-      static_cast<int64_t>(prompt.size()) + options.max_new_tokens;
-  KvCache cache(model->options(), /*batch=*/1, std::min(window, wanted));
-  at::Tensor next = last_ids(text, window, device);
+  at::IntArrayRef next = last_ids(text, decoder.max_length());
+  int64_t held = 0;
   std::vector<GeneratedToken> made;
   while (static_cast<int64_t>(made.size()) < options.max_new_tokens) {
     const GeneratedToken token =
-        choose(model->next_logits(next, cache)[0], options, generator);
+        choose(decoder.next_logits(next), options, generator);
+    held += static_cast<int64_t>(next.size());
     made.push_back(token);
     text.push_back(token.id);
-    if (any_rank(on_token != nullptr && !on_token(token), device)) {
+    if (on_token != nullptr && !on_token(token)) {
       break;
     }
-    if (cache->length() < cache->max_length()) {
-      next = last_ids(text, 1, device);
+    if (held < decoder.max_length()) {
+      next = last_ids(text, 1);
     } else {
-      cache->clear();
-      next = last_ids(text, std::max<int64_t>(window / 2, 1), device);
+      decoder.reset();
+      held = 0;
+      next = last_ids(text, std::max<int64_t>(decoder.max_length() / 2, 1));
     }
   }
   return made;
+}
+
+std::vector<GeneratedToken> generate(Llama& model,
+                                     const std::vector<int64_t>& prompt,
+                                     const GenerateOptions& options,
+                                     const OnToken& on_token) {
+  check_request(prompt, options);
+  const c10::InferenceMode inference;
+  const auto wanted =
+      static_cast<int64_t>(prompt.size()) + options.max_new_tokens;
+  LlamaDecoder decoder(model,
+                       std::min(model->options().max_positions(), wanted));
+  return generate(decoder, prompt, options, [&](const GeneratedToken& token) {
+    return !any_rank(on_token != nullptr && !on_token(token),
+                     model->options().device());
+  });
 }
 
 }  // namespace colonnade

@@ -30,14 +30,36 @@ struct GeneratedToken {
 /// any rank, ends the text after this token.
 using OnToken = std::function<bool(const GeneratedToken&)>;
 
-/// Continues `prompt`, with a KV cache. Collective over the tensor-parallel
-/// group; every rank returns the same new tokens. A text that outgrows
-/// max_positions goes on from the last half of its window.
+/// A language model that keeps what it has read, as `generate` drives it.
+class Decoder {
+ public:
+  virtual ~Decoder() = default;
+  /// Ids that it can keep.
+  virtual int64_t max_length() const = 0;
+  /// Reads on. All ids since the last reset are at most max_length().
+  ///
+  /// ids     at least one
+  /// Output  the logits of what follows them, [vocab_size]
+  virtual at::Tensor next_logits(at::IntArrayRef ids) = 0;
+  /// Forgets all that it has read.
+  virtual void reset() = 0;
+};
+
+/// Continues `prompt` with a decoder that was reset. A text that outgrows
+/// max_length goes on from the last half of its window.
 ///
-/// prompt  at least one id, equal on every rank
+/// prompt  at least one id
 /// Cost    one pass over the prompt, then one position a token
 /// Errors  InvalidArgument where the prompt is empty or an option is out of its
 ///         range
+std::vector<GeneratedToken> generate(Decoder& decoder,
+                                     const std::vector<int64_t>& prompt,
+                                     const GenerateOptions& options = {},
+                                     const OnToken& on_token = nullptr);
+
+/// The same with a Llama and a KV cache of up to max_positions. Collective over
+/// the tensor-parallel group; every rank gives the same prompt and returns the
+/// same new tokens.
 std::vector<GeneratedToken> generate(Llama& model,
                                      const std::vector<int64_t>& prompt,
                                      const GenerateOptions& options = {},

@@ -30,7 +30,8 @@ TEST(Usage, HelpTeaches) {
   EXPECT_EQ(result.exit_code, 0);
   EXPECT_EQ(result.err, "");
   for (const char* text :
-       {"Usage: colonnade", "train", "generate", "evaluate",
+       {"Usage: colonnade", "train", "generate", "evaluate", "trace", "run",
+        "graph", "bench",
         "Begin with:", "colonnade train --data book.txt --out run --tp 2",
         "Exit codes: 0 done, 1 failed, 2 wrong command line"}) {
     EXPECT_THAT(result.out, HasSubstr(text));
@@ -80,8 +81,8 @@ TEST(Usage, AWrongWordGetsASuggestion) {
 
 TEST(Usage, AMissingOrWrongValueIsOneLine) {
   expect_usage_error({},
-                     "colonnade: give a command: train, generate or "
-                     "evaluate (colonnade --help lists all)");
+                     "colonnade: give a command: train, generate, evaluate, "
+                     "trace, run, graph or bench (colonnade --help lists all)");
   expect_usage_error({"train", "--out", "x"},
                      "colonnade train: --data is required (colonnade train "
                      "--help lists all)");

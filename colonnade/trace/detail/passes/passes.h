@@ -51,8 +51,8 @@ COLONNADE_API Graph drop_dead(Graph graph, const PassFacts& facts);
 /// that are small.
 COLONNADE_API Graph fold_constants(Graph graph, const PassFacts& facts);
 
-/// Gives arithmetic with a constant number the tensor that torch would make of
-/// it at each call.
+/// Gives arithmetic with a constant number the tensor that torch makes of it at
+/// each call.
 COLONNADE_API Graph wrap_scalars(Graph graph, const PassFacts& facts);
 
 /// Packs the weights of matrix products in the prologue as oneDNN likes them.

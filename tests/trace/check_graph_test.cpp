@@ -398,6 +398,23 @@ TEST(CheckGraph, KnowsEveryTypeThatAnOpMayDeclare) {
             "nothing, and the op takes Storage");
 }
 
+TEST(CheckGraph, WantsListsOfTheDeclaredLength) {
+  const auto pool = [](size_t stride) {
+    const auto ints = [](size_t n) {
+      return Argument{ArgumentList(n, Argument{int64_t{1}})};
+    };
+    return error_of_call(
+        "aten::max_pool2d",
+        {{Value{0}}, ints(2), ints(stride), ints(1), ints(2), {false}});
+  };
+  EXPECT_EQ(pool(0), "");  // the default
+  EXPECT_EQ(pool(1), "");
+  EXPECT_EQ(pool(2), "");
+  EXPECT_EQ(pool(3),
+            "g: call 0, aten::max_pool2d, argument stride: has 3 items, and "
+            "the op takes 2");
+}
+
 TEST(CheckGraph, HoldsResultsAgainstTheirSchemas) {
   const Argument value = {Value{0}};
   EXPECT_EQ(error_of_call("aten::is_nonzero", {value}, {Guard{{true}}}), "");

@@ -1,6 +1,7 @@
 // colonnade/trace/detail/program.h
 #pragma once
 
+#include "colonnade/core/api.h"
 #include "colonnade/trace/graph.h"
 
 #include <ATen/core/Tensor.h>
@@ -51,7 +52,7 @@ struct Instruction {
 
 /// A graph made ready to run on one kind of device. Not changed by running, so
 /// that all ranks and sessions share it.
-class Program {
+class COLONNADE_API Program {
  public:
   /// graph  checked
   Program(Graph graph, at::Device device);

@@ -476,6 +476,32 @@ TEST(CheckGraph, RefusesOpsThatNobodyAllows) {
             "\"aten::gelu_backward\" to LoadOptions::namespaces");
 }
 
+/// A graph never has such an op, whatever its arguments are.
+TEST(CheckGraph, RefusesOpsThatAreNotForGraphs) {
+  const std::vector<std::string>& namespaces = default_namespaces();
+  for (const char* op :
+       {"aten::from_file", "aten::set_data", "aten::_print",
+        "aten::_reshape_alias", "aten::_index_put_impl_",
+        "aten::segment_reduce", "aten::fbgemm_pack_gemm_matrix_fp16",
+        "aten::cudnn_convolution", "aten::mkldnn_rnn_layer",
+        "aten::linalg_lu_solve", "aten::to_mkldnn",
+        "aten::_sparse_coo_tensor_unsafe",
+        "aten::_cufft_set_plan_cache_max_size",
+        "aten::embedding_dense_backward",
+        "aten::_upsample_bicubic2d_aa_backward", "mkldnn::data_ptr",
+        "prim::Print", "quantized::linear"}) {
+    EXPECT_NE(why_not_callable(op, namespaces), "") << op;
+  }
+  for (const char* op :
+       {"aten::add.Tensor", "aten::__and__.Tensor", "aten::batch_norm",
+        "aten::_upsample_bicubic2d_aa", "aten::_foreach_mul_.Scalar",
+        "aten::conv_transpose2d.input", "aten::empty.memory_format",
+        "aten::as_strided", "aten::lstm.input", "colonnade::linear",
+        "mkldnn::_linear_pointwise"}) {
+    EXPECT_EQ(why_not_callable(op, namespaces), "") << op;
+  }
+}
+
 TEST(CheckGraph, AllowsWhatTheCallerLists) {
   const std::vector<Argument> reshape = {
       {Value{0}}, {ArgumentList{}}, {ArgumentList{}}};

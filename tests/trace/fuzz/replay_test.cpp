@@ -15,18 +15,23 @@
 namespace colonnade::testing {
 namespace {
 
+const std::filesystem::path kRoot = COLONNADE_SOURCE_DIR;
+
+std::string contents(const std::filesystem::path& path) {
+  std::ifstream file(path);
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
 std::vector<std::string> seeds() {
   std::vector<std::filesystem::path> paths;
   for (const auto& entry :
-       std::filesystem::directory_iterator(COLONNADE_FUZZ_SEEDS)) {
+       std::filesystem::directory_iterator(kRoot / "tests/trace/fuzz/seeds")) {
     paths.push_back(entry.path());
   }
   std::ranges::sort(paths);
   std::vector<std::string> texts;
   for (const auto& path : paths) {
-    std::ifstream file(path);
-    texts.push_back(with_running_schemas(
-        std::string(std::istreambuf_iterator<char>(file), {})));
+    texts.push_back(with_running_schemas(contents(path)));
   }
   return texts;
 }
@@ -40,7 +45,7 @@ TEST(GraphReaderFuzz, SeedsAreGoodGraphs) {
 }
 
 TEST(GraphReaderFuzz, MutationsAreRefusedOrUsed) {
-  constexpr uint64_t kMutations = 500;  // of each seed
+  constexpr uint64_t kMutations = 300;  // of each seed
   constexpr uint64_t kSteps = 3;        // changes upon changes
   size_t good = 0;
   size_t refused = 0;
@@ -57,6 +62,14 @@ TEST(GraphReaderFuzz, MutationsAreRefusedOrUsed) {
   // The mutations are neither all too wild nor all too tame.
   EXPECT_GT(good, number / 50);
   EXPECT_GT(refused, number / 2);
+}
+
+TEST(GraphReaderFuzz, TheExampleOfTheDocumentIsAGoodGraph) {
+  const std::string document = contents(kRoot / "docs/trace_format.md");
+  const size_t begin = document.find("```\n{") + 4;
+  const std::string text =
+      document.substr(begin, document.find("```", begin) - begin);
+  EXPECT_TRUE(use_graph_text(with_running_schemas(text))) << text;
 }
 
 }  // namespace

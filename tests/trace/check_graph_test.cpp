@@ -398,6 +398,23 @@ TEST(CheckGraph, KnowsEveryTypeThatAnOpMayDeclare) {
             "nothing, and the op takes Storage");
 }
 
+TEST(CheckGraph, WantsListsOfTheDeclaredLength) {
+  const auto pool = [](size_t stride) {
+    const auto ints = [](size_t n) {
+      return Argument{ArgumentList(n, Argument{int64_t{1}})};
+    };
+    return error_of_call(
+        "aten::max_pool2d",
+        {{Value{0}}, ints(2), ints(stride), ints(1), ints(2), {false}});
+  };
+  EXPECT_EQ(pool(0), "");  // the default
+  EXPECT_EQ(pool(1), "");
+  EXPECT_EQ(pool(2), "");
+  EXPECT_EQ(pool(3),
+            "g: call 0, aten::max_pool2d, argument stride: has 3 items, and "
+            "the op takes 2");
+}
+
 TEST(CheckGraph, HoldsResultsAgainstTheirSchemas) {
   const Argument value = {Value{0}};
   EXPECT_EQ(error_of_call("aten::is_nonzero", {value}, {Guard{{true}}}), "");
@@ -457,6 +474,32 @@ TEST(CheckGraph, RefusesOpsThatNobodyAllows) {
             "g: call 0, aten::gelu_backward: computes a gradient, which no "
             "forward pass does; if you trust the file, add "
             "\"aten::gelu_backward\" to LoadOptions::namespaces");
+}
+
+/// A graph never has such an op, whatever its arguments are.
+TEST(CheckGraph, RefusesOpsThatAreNotForGraphs) {
+  const std::vector<std::string>& namespaces = default_namespaces();
+  for (const char* op :
+       {"aten::from_file", "aten::set_data", "aten::_print",
+        "aten::_reshape_alias", "aten::_index_put_impl_",
+        "aten::segment_reduce", "aten::fbgemm_pack_gemm_matrix_fp16",
+        "aten::cudnn_convolution", "aten::mkldnn_rnn_layer",
+        "aten::linalg_lu_solve", "aten::to_mkldnn",
+        "aten::_sparse_coo_tensor_unsafe",
+        "aten::_cufft_set_plan_cache_max_size",
+        "aten::embedding_dense_backward",
+        "aten::_upsample_bicubic2d_aa_backward", "mkldnn::data_ptr",
+        "prim::Print", "quantized::linear"}) {
+    EXPECT_NE(why_not_callable(op, namespaces), "") << op;
+  }
+  for (const char* op :
+       {"aten::add.Tensor", "aten::__and__.Tensor", "aten::batch_norm",
+        "aten::_upsample_bicubic2d_aa", "aten::_foreach_mul_.Scalar",
+        "aten::conv_transpose2d.input", "aten::empty.memory_format",
+        "aten::as_strided", "aten::lstm.input", "colonnade::linear",
+        "mkldnn::_linear_pointwise"}) {
+    EXPECT_EQ(why_not_callable(op, namespaces), "") << op;
+  }
 }
 
 TEST(CheckGraph, AllowsWhatTheCallerLists) {

@@ -267,7 +267,17 @@ TEST(GraphJson, RefusesDeepNestingAndLongTexts) {
   EXPECT_EQ(error_of<CheckpointError>([] {
               graph_from_json(std::string(kMaxJsonBytes + 1, ' '), "g");
             }),
-            "g: has 67108865 bytes; a graph has at most 67108864");
+            "g: has 33554433 bytes; a graph has at most 33554432");
+}
+
+TEST(GraphJson, RefusesLongLists) {
+  std::string list = "[0";
+  for (int i = 0; i < (1 << 20); ++i) {
+    list += ",0";
+  }
+  EXPECT_EQ(error_with("[6,8]", list + "]"),
+            "graph.json: value %0: has a list of 1048577; there are at most "
+            "1048576 in one");
 }
 
 TEST(GraphJson, NamesAllOpsThatDiffer) {

@@ -10,7 +10,7 @@
 namespace colonnade::trace::detail {
 
 /// A longer text, or one nested deeper, is refused before it is read.
-inline constexpr size_t kMaxJsonBytes = size_t{64} << 20;
+inline constexpr size_t kMaxJsonBytes = size_t{32} << 20;
 inline constexpr int kMaxJsonDepth = 128;
 
 /// The text of graph.json: all of the graph but its prologue, and the schema of

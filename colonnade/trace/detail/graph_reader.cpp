@@ -2,6 +2,7 @@
 #include "colonnade/trace/detail/graph_reader.h"
 
 #include "colonnade/core/error.h"
+#include "colonnade/trace/detail/check_graph.h"
 #include "colonnade/trace/detail/graph_format.h"
 
 #include <algorithm>
@@ -83,6 +84,8 @@ const json& Reader::member(const json& object, const char* key) const {
 
 const json& Reader::list(const json& value) const {
   require(value.is_array(), "has ", Shown{value}, ", not an array");
+  require(value.size() <= kMaxItems, "has a list of ", value.size(),
+          "; there are at most ", kMaxItems, " in one");
   return value;
 }
 

@@ -1,6 +1,7 @@
 // colonnade/trace/detail/program.h
 #pragma once
 
+#include "colonnade/core/api.h"
 #include "colonnade/trace/detail/direct_call.h"
 #include "colonnade/trace/detail/operand.h"
 #include "colonnade/trace/graph.h"

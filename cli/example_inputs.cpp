@@ -27,8 +27,8 @@ void set_size(const Graph& graph, size_t dim, int64_t wanted,
       continue;
     }
     const InputDim& place = input.dims[dim];
-    check_arg(place.variable >= 0 || place.size == wanted, name, ": is ",
-              wanted, ", but dim ", dim, " of ", input.name,
+    check_arg(place.variable >= 0 || place.size == wanted, name, " is ", wanted,
+              ", but dim ", dim, " of ", input.name,
               " of this traced model is fixed to ", place.size);
     if (place.variable >= 0) {
       variables[static_cast<size_t>(place.variable)] = wanted;

@@ -82,7 +82,6 @@ void write_picture(const GraphCommand& command, const trace::Graph& graph,
   file << draw_as_svg(graph, command.model.folder, seconds);
   file.close();
   check_arg(file.good(), "--svg: cannot write ", command.svg);
-  print(concat("Picture: ", command.svg, "\n"));
 }
 
 int run_graph(const GraphCommand& command) {
@@ -97,6 +96,9 @@ int run_graph(const GraphCommand& command) {
   if (command.profile) {
     times = time_passes(model, command);
   }
+  if (!command.svg.empty()) {
+    write_picture(command, graph, times.calls);
+  }
   print(concat(command.model.folder, "\n", summary(model.graph(), graph), "\n",
                op_table(graph, times.calls)));
   if (command.profile) {
@@ -106,7 +108,7 @@ int run_graph(const GraphCommand& command) {
                  command.rounds, "; calls timed on rank 0).\n"));
   }
   if (!command.svg.empty()) {
-    write_picture(command, graph, times.calls);
+    print(concat("\nPicture: ", command.svg, "\n"));
   }
   return kDone;
 }

@@ -5,6 +5,7 @@
 #include "colonnade/core/error.h"
 #include "colonnade/core/version.h"
 
+#include <c10/util/Exception.h>
 #include <torch/version.h>
 
 #include <CLI/CLI.hpp>
@@ -85,6 +86,9 @@ class Program {
     } catch (const InvalidArgument& error) {
       print_error(concat("colonnade: ", error.what()));
       return kUsage;
+    } catch (const c10::Error& error) {
+      print_error(concat("colonnade: ", error.what_without_backtrace()));
+      return kFailed;
     } catch (const std::exception& error) {
       print_error(concat("colonnade: ", error.what()));
       return kFailed;

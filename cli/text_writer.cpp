@@ -13,7 +13,7 @@
 namespace colonnade::cli {
 
 std::vector<int64_t> TextOptions::prompt_ids() const {
-  check_arg(!prompt.empty(), "--prompt: is empty; give at least one character");
+  check_arg(!prompt.empty(), "--prompt is empty; give at least one character");
   const at::Tensor ids = ByteTokenizer::encode(prompt);
   const auto* first = ids.const_data_ptr<int64_t>();
   return {first, first + ids.numel()};

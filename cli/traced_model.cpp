@@ -1,13 +1,17 @@
 // cli/traced_model.cpp
 #include "cli/traced_model.h"
 
+#include "cli/example_inputs.h"
 #include "colonnade/core/error.h"
 #include "colonnade/trace/parallel_model_save_load.h"
 #include "colonnade/train/byte_tokenizer.h"
 
 #include <ATen/ops/tensor.h>
+#include <c10/util/Exception.h>
 
 #include <algorithm>
+#include <exception>
+#include <string>
 #include <system_error>
 #include <utility>
 
@@ -48,6 +52,27 @@ std::string differs_from_decoder(const trace::Graph& graph) {
   return "";
 }
 
+/// Throws unless the model runs on its ranks; it is as new then. A graph for
+/// any degree may still split something that does not divide, such as heads.
+void try_degree(trace::TensorParallelModel& model, const std::string& folder) {
+  const int64_t degree = model.tensor_parallel_size();
+  if (degree == model.graph().degree) {
+    return;
+  }
+  std::string reason;
+  try {
+    model.forward(example_inputs(model.graph(), {}));
+  } catch (const c10::Error& error) {
+    reason = error.what_without_backtrace();
+  } catch (const std::exception& error) {
+    reason = error.what();
+  }
+  check_arg(reason.empty(), folder, ": does not run on ", degree,
+            " ranks, though on ", model.graph().degree,
+            ", as it was traced: ", reason);
+  model.reset_state();
+}
+
 }  // namespace
 
 bool has_traced_model(const fs::path& folder) {
@@ -66,8 +91,10 @@ trace::TensorParallelModel load_traced_model(
                          ": no traced model here; make one of a run with "
                          "colonnade trace --checkpoint RUN --out ",
                          options.folder);
-  return trace::parallel_model_load(options.folder, options.tp,
-                                    {.optimize = options.optimize});
+  trace::TensorParallelModel model = trace::parallel_model_load(
+      options.folder, options.tp, {.optimize = options.optimize});
+  try_degree(model, options.folder);
+  return model;
 }
 
 int64_t cache_length(const trace::Graph& graph) {

@@ -14,7 +14,8 @@ namespace colonnade::cli {
 bool has_traced_model(const std::filesystem::path& folder);
 
 /// Errors  CheckpointError where the folder is no traced model, with the way to
-///         make one; as parallel_model_load
+///         make one; InvalidArgument where it does not run on so many ranks; as
+///         parallel_model_load
 trace::TensorParallelModel load_traced_model(const TracedModelOptions& options);
 
 /// A traced model of bytes with a cache, as `colonnade trace` makes it.

@@ -1,11 +1,12 @@
 // examples/mlp.cpp
-// Trains, clips, saves and loads an MLP on two thread ranks.
+// Trains, clips, saves and loads an MLP on two thread ranks, then traces one.
 #include <colonnade/colonnade.h>  // the umbrella
 
 #include <torch/torch.h>
 
 namespace ps = colonnade::parallel_state;
 namespace pl = colonnade::parallel_layers;
+namespace trace = colonnade::trace;
 
 struct MlpImpl : torch::nn::Module {
   explicit MlpImpl(int64_t hidden)
@@ -49,4 +50,11 @@ int main() {
     colonnade::StateDict rest = pl::load("checkpoint", *model);
     colonnade::load_state_dict(optimizer, *model, rest["optimizer"]);
   });
+
+  auto x = torch::ones({2, 8, 64});
+  trace::TensorParallelModel model = trace::parallel_model_trace(
+      [] { return Mlp(64); }, {x}, /*tp_degree=*/2);
+  torch::Tensor y = model(x);
+  trace::parallel_model_save(model, "traced");
+  auto again = trace::parallel_model_load("traced", /*tp_degree=*/1);
 }

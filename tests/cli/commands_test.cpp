@@ -8,8 +8,6 @@
 #include <algorithm>
 #include <csignal>
 #include <filesystem>
-#include <fstream>
-#include <iterator>
 #include <string>
 #include <vector>
 
@@ -21,11 +19,6 @@ using testing::ContainsRegex;
 using testing::HasSubstr;
 using testing::Not;
 using testing::StartsWith;
-
-std::string read(const fs::path& file) {
-  std::ifstream in(file);
-  return {std::istreambuf_iterator<char>(in), {}};
-}
 
 class CommandsTest : public testing::Test {
  protected:
@@ -48,22 +41,13 @@ class CommandsTest : public testing::Test {
     return arguments;
   }
 
-  /// Standard output; a failure unless the program ends with 0 and is quiet on
-  /// standard error.
-  static std::string output(const std::vector<std::string>& arguments) {
-    const ProgramResult result = run_program(arguments);
-    EXPECT_EQ(result.exit_code, 0);
-    EXPECT_EQ(result.err, "");
-    return result.out;
-  }
-
   TemporaryFolder folder;
   std::string text;
   std::string out;
 };
 
 TEST_F(CommandsTest, TrainEvaluateAndGenerateAtAnyDegree) {
-  const std::string training = output(
+  const std::string training = output_of(
       train_arguments({"--tp", "2", "--steps", "60", "--eval-every", "20"}));
   EXPECT_THAT(training, HasSubstr("tensor-parallel ranks 2"));
   EXPECT_THAT(training, HasSubstr("64 tokens a step"));
@@ -76,13 +60,13 @@ TEST_F(CommandsTest, TrainEvaluateAndGenerateAtAnyDegree) {
                                       "[0-9.]+ [KM]iB"));
   EXPECT_THAT(training, HasSubstr("step_000060"));
   EXPECT_THAT(training, Not(HasSubstr("\r")));  // plain: not a terminal
-  const std::string csv = read(out + "/loss.csv");
+  const std::string csv = read_file(out + "/loss.csv");
   EXPECT_EQ(std::count(csv.begin(), csv.end(), '\n'), 61);
-  EXPECT_THAT(read(out + "/loss.svg"), StartsWith("<svg"));
+  EXPECT_THAT(read_file(out + "/loss.svg"), StartsWith("<svg"));
 
   const auto evaluate = [&](const std::string& tp) {
-    const std::string result =
-        output({"evaluate", "--checkpoint", out, "--data", text, "--tp", tp});
+    const std::string result = output_of(
+        {"evaluate", "--checkpoint", out, "--data", text, "--tp", tp});
     const size_t at = result.find("loss  ");
     return std::stod(result.substr(at + 4));
   };
@@ -95,13 +79,13 @@ TEST_F(CommandsTest, TrainEvaluateAndGenerateAtAnyDegree) {
         "generate", "--checkpoint", out, "--prompt",
         "tea and ", "--max-tokens", "40"};
     arguments.insert(arguments.end(), more.begin(), more.end());
-    return output(arguments);
+    return output_of(arguments);
   };
   const std::string tokens = (folder.path() / "tokens").string();
   const std::string greedy = generate({"--tp", "2", "--tokens", tokens});
   EXPECT_THAT(greedy, StartsWith("tea and "));
   EXPECT_EQ(greedy, generate({"--tp", "1"}));
-  const std::string rows = read(tokens);
+  const std::string rows = read_file(tokens);
   EXPECT_THAT(rows, StartsWith("byte,margin\n"));
   EXPECT_EQ(std::count(rows.begin(), rows.end(), '\n'), 41);
 
@@ -113,17 +97,18 @@ TEST_F(CommandsTest, TrainEvaluateAndGenerateAtAnyDegree) {
 }
 
 TEST_F(CommandsTest, AResumedRunTakesOverItsOptions) {
-  output(train_arguments({"--tp", "2", "--steps", "6"}));
+  output_of(train_arguments({"--tp", "2", "--steps", "6"}));
   const ProgramResult again = run_program(train_arguments({"--steps", "6"}));
   EXPECT_EQ(again.exit_code, 2);
   EXPECT_THAT(again.err, HasSubstr("has a run already, up to step_000006; add "
                                    "--resume to go on with it"));
 
-  const std::string rest = output({"train", "--data", text, "--out", out,
-                                   "--resume", "--steps", "10", "--tp", "1"});
+  const std::string rest =
+      output_of({"train", "--data", text, "--out", out, "--resume", "--steps",
+                 "10", "--tp", "1"});
   EXPECT_THAT(rest, HasSubstr("64 tokens a step; going on after step 6"));
   EXPECT_THAT(rest, HasSubstr("Done: step 10 of 10"));
-  const std::string csv = read(out + "/loss.csv");
+  const std::string csv = read_file(out + "/loss.csv");
   EXPECT_EQ(std::count(csv.begin(), csv.end(), '\n'), 11);
 
   const ProgramResult changed = run_program(
@@ -133,8 +118,8 @@ TEST_F(CommandsTest, AResumedRunTakesOverItsOptions) {
                                      "is resumed; leave it out"));
 
   const std::string other = (folder.path() / "other").string();
-  EXPECT_THAT(output({"train", "--data", text, "--out", other, "--resume",
-                      out + "/step_000006", "--steps", "7"}),
+  EXPECT_THAT(output_of({"train", "--data", text, "--out", other, "--resume",
+                         out + "/step_000006", "--steps", "7"}),
               HasSubstr("Done: step 7 of 7"));
 }
 
@@ -147,7 +132,7 @@ TEST_F(CommandsTest, CtrlCSavesAndEnds) {
   EXPECT_EQ(result.err, "");
   EXPECT_THAT(result.out, HasSubstr("Stopped after step"));
   EXPECT_TRUE(fs::exists(out + "/latest"));
-  EXPECT_THAT(output({"evaluate", "--checkpoint", out, "--data", text}),
+  EXPECT_THAT(output_of({"evaluate", "--checkpoint", out, "--data", text}),
               HasSubstr("nats a byte"));
 }
 

@@ -28,7 +28,16 @@ TEST(Format, DurationsReadAsOnAClock) {
   EXPECT_EQ(as_duration(7265), "2:01:05");
 }
 
-TEST(Format, AlignsAtTheRight) {
+TEST(Format, TimesHaveAFittingUnit) {
+  EXPECT_EQ(as_time(2.5), "2.50 s");
+  EXPECT_EQ(as_time(0.0123), "12.3 ms");
+  EXPECT_EQ(as_time(123e-6), "123 us");
+  EXPECT_EQ(as_time(5e-8), "0.05 us");
+}
+
+TEST(Format, AlignsAtBothSides) {
+  EXPECT_EQ(left_aligned("7", 3), "7  ");
+  EXPECT_EQ(left_aligned("1234", 3), "1234");
   EXPECT_EQ(right_aligned("7", 3), "  7");
   EXPECT_EQ(right_aligned("1234", 3), "1234");
 }

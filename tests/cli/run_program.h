@@ -5,6 +5,7 @@
 
 #include <sys/types.h>
 
+#include <filesystem>
 #include <string>
 #include <vector>
 
@@ -16,10 +17,15 @@ struct ProgramResult {
   std::string err;
 };
 
-/// The program `colonnade` of this build, running with its output in files.
+/// A program of this build, running with its input and output in files.
 class RunningProgram {
  public:
+  /// The program `colonnade`.
   explicit RunningProgram(const std::vector<std::string>& arguments);
+  /// program  from the build's root, as "examples/serve"
+  RunningProgram(const std::string& program,
+                 const std::vector<std::string>& arguments,
+                 const std::string& input);
   RunningProgram(const RunningProgram&) = delete;
   RunningProgram& operator=(const RunningProgram&) = delete;
   ~RunningProgram();
@@ -36,5 +42,19 @@ class RunningProgram {
 
 /// Runs `colonnade ARGUMENTS…` to its end.
 ProgramResult run_program(const std::vector<std::string>& arguments);
+
+/// Its standard output; a failure of the test unless it ends with 0 and is
+/// quiet on standard error.
+std::string output_of(const std::vector<std::string>& arguments);
+
+/// Whether this build has it: examples can be left out.
+bool example_exists(const std::string& name);
+
+/// Runs an example to its end.
+ProgramResult run_example(const std::string& name,
+                          const std::vector<std::string>& arguments,
+                          const std::string& input);
+
+std::string read_file(const std::filesystem::path& file);
 
 }  // namespace colonnade

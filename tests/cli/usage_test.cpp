@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace colonnade {
@@ -52,6 +53,14 @@ TEST(Usage, EachCommandHasExamplesAndDefaults) {
                            "colonnade generate --checkpoint run --prompt"}) {
     EXPECT_THAT(generate, HasSubstr(text));
   }
+  for (const auto& [command, text] :
+       std::vector<std::pair<std::string, std::string>>{
+           {"trace", "colonnade trace --checkpoint run --out traced --tp 2"},
+           {"run", "colonnade run traced --prompt \"It was \""},
+           {"graph", "colonnade graph traced --profile --seq 1"},
+           {"bench", "colonnade bench traced --tp 1 --seq 16,64"}}) {
+    EXPECT_THAT(run_program({command, "--help"}).out, HasSubstr(text));
+  }
   EXPECT_THAT(run_program({"evaluate", "--help"}).out,
               HasSubstr("colonnade evaluate --checkpoint run --data book.txt"));
 }
@@ -74,6 +83,12 @@ TEST(Usage, AWrongWordGetsASuggestion) {
   expect_usage_error({"tain"},
                      "colonnade: there is no command tain; did you mean train? "
                      "(colonnade --help lists all)");
+  expect_usage_error({"graf"},
+                     "colonnade: there is no command graf; did you mean graph? "
+                     "(colonnade --help lists all)");
+  expect_usage_error({"run", "traced", "--promt", "a"},
+                     "colonnade run: there is no option --promt; did you mean "
+                     "--prompt? (colonnade run --help lists all)");
   expect_usage_error({"train", "--colour"},
                      "colonnade train: there is no option --colour (colonnade "
                      "train --help lists all)");
@@ -98,6 +113,32 @@ TEST(Usage, AMissingOrWrongValueIsOneLine) {
       {"generate", "--checkpoint", "x", "--prompt", "y", "--top-p", "1.5"},
       "colonnade generate: --top-p takes a number from 0 to 1, not '1.5' "
       "(colonnade generate --help lists all)");
+}
+
+TEST(Usage, TracedModelsAreAskedForInTheSameWay) {
+  for (const std::string command : {"run", "graph", "bench"}) {
+    const std::string name = "colonnade " + command;
+    const std::string help = " (" + name + " --help lists all)";
+    expect_usage_error({command, "traced", "--tp", "0"},
+                       name +
+                           ": --tp takes a whole number of at least 1, not "
+                           "'0'" +
+                           help);
+    expect_usage_error({command, "--tp", "2"},
+                       name + ": folder is required" + help);
+  }
+  expect_usage_error(
+      {"trace", "--checkpoint", "x", "--out", "y", "--tp", "0"},
+      "colonnade trace: --tp takes a whole number of at least 1, not '0' "
+      "(colonnade trace --help lists all)");
+  expect_usage_error(
+      {"trace", "--checkpoint", "x", "--out", "y", "--dtype", "int8"},
+      "colonnade trace: --dtype takes float32, bfloat16 or float64, not 'int8' "
+      "(colonnade trace --help lists all)");
+  expect_usage_error(
+      {"bench", "traced", "--seq", "4,none"},
+      "colonnade bench: --seq takes a whole number of at least 1, not 'none' "
+      "(colonnade bench --help lists all)");
 }
 
 TEST(Usage, ErrorsOfTheLibraryAreOneLine) {

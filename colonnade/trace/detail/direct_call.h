@@ -1,6 +1,7 @@
 // colonnade/trace/detail/direct_call.h
 #pragma once
 
+#include "colonnade/core/api.h"
 #include "colonnade/trace/detail/operand.h"
 
 #include <ATen/core/Tensor.h>
@@ -23,13 +24,13 @@ struct DirectCall {
 
 /// The direct call of an op, for arguments of these kinds; empty where there is
 /// none.
-DirectCall find_direct_call(const std::string& op,
-                            const std::vector<Operand>& arguments);
+COLONNADE_API DirectCall
+find_direct_call(const std::string& op, const std::vector<Operand>& arguments);
 
 /// Whether `overwrite` gives the bits and the layout that `call` would: nobody
 /// else holds the first argument or its memory, and the result would lie in
 /// memory as it does.
-bool may_overwrite(const std::vector<Operand>& arguments,
-                   const Sources& sources);
+COLONNADE_API bool may_overwrite(const std::vector<Operand>& arguments,
+                                 const Sources& sources);
 
 }  // namespace colonnade::trace::detail

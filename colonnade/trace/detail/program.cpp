@@ -356,6 +356,9 @@ Frame::Frame(std::shared_ptr<const Program> program,
       bound_[static_cast<size_t>(id)] = true;
     });
   }
+  for (const int value : program_->spent()) {
+    values_[static_cast<size_t>(value)] = IValue();
+  }
 }
 
 void Frame::set_weight(size_t weight, const Tensor& tensor) {

@@ -247,6 +247,83 @@ TEST(Passes, KeepState) {
   expect_passes_keep(recording, inputs);
 }
 
+/// One layer of each way of calling it, on all ranks.
+template <typename Make>
+void expect_opens(int degree, bool opens, const Make& make,
+                  at::IntArrayRef shape) {
+  colonnade::testing::run_tensor_parallel(degree, [&](const GroupPtr&) {
+    auto layer = make();
+    const Inputs inputs = {floats(shape)};
+    const Recording recording = record_model(
+        [&](const Inputs& in) { return layer(in[0].toTensor()).tanh(); },
+        inputs, tensors_of(*layer));
+    PassFacts facts = facts_of(recording);
+    facts.degree = degree;
+    const auto wanted = replay(recording.graph, recording.weights, inputs);
+    const Graph open = open_layers(recording.graph, facts);
+    EXPECT_EQ(count(open.nodes, "colonnade::linear"), opens ? 1 : 0)
+        << to_string(open);
+    expect_same(replay(open, recording.weights, inputs), wanted, true, "open");
+    const Graph all = optimize(recording.graph, facts);
+    EXPECT_EQ(count(all.nodes, "mkldnn::_linear_pointwise"), opens ? 1 : 0);
+    expect_same(replay(all, recording.weights, inputs), wanted, false, "all");
+  });
+}
+
+TEST(OpenLayers, MakesTheCallsOfTheLayer) {
+  using Column = pl::ColumnParallelLinearOptions;
+  using Row = pl::RowParallelLinearOptions;
+  for (const int degree : {1, 2, 4}) {
+    const auto column = [&](bool opens, const Column& options,
+                            at::IntArrayRef shape) {
+      expect_opens(
+          degree, opens, [&] { return pl::ColumnParallelLinear(options); },
+          shape);
+    };
+    const auto row = [&](bool opens, const Row& options,
+                         at::IntArrayRef shape) {
+      expect_opens(
+          degree, opens, [&] { return pl::RowParallelLinear(options); }, shape);
+    };
+    column(true, Column(512, 512), {3, 512});
+    column(true, Column(512, 512).bias(false).gather_output(false), {2, 512});
+    column(
+        true,
+        Column(512, 512).gather_output(false).sequence_parallel_enabled(true),
+        {3, 2, 512});
+    column(degree == 1, Column(512, 513).pad(true), {3, 512});
+    row(true, Row(512, 512), {3, 512});
+    row(true, Row(512, 512).bias(false), {2, 3, 512});
+    row(true, Row(512, 512).input_is_parallel(true), {3, 512 / degree});
+    row(true,
+        Row(512, 512).input_is_parallel(true).sequence_parallel_enabled(true),
+        {4, 2, 512 / degree});
+    row(true, Row(512, 512).bias(false).reduce_output(false), {3, 512});
+    row(degree == 1, Row(513, 512).pad(true), {3, 513});
+  }
+}
+
+TEST(SkipIdentities, SkipsOnlyThose) {
+  const Inputs inputs = {floats({3, 4})};
+  const Recording recording = record_model(
+      [&](const Inputs& in) {
+        Tensor x = in[0].toTensor().exp();
+        x = at::dropout(x, 0.5, false).to(at::kFloat).detach();
+        const Tensor same = x.__dispatch_contiguous();
+        const Tensor other = same.to(at::kDouble);
+        x.detach().add_(1);
+        return IValue(std::vector<Tensor>{other, same.mul(2), x.detach()});
+      },
+      inputs);
+  const Graph graph = skip_identities(recording.graph, facts_of(recording));
+  EXPECT_EQ(count(graph.nodes, "aten::dropout"), 0);
+  EXPECT_EQ(count(graph.nodes, "aten::to.dtype"), 1);
+  EXPECT_EQ(count(graph.nodes, "aten::detach"), 1) << "it is an output";
+  EXPECT_EQ(count(graph.nodes, "aten::contiguous"), 1)
+      << "it may copy at other sizes";
+  expect_passes_keep(recording, inputs);
+}
+
 TEST(DropDead, DropsOnlyWhatNobodySees) {
   const Tensor buffer = floats({4});
   const Inputs inputs = {floats({4})};

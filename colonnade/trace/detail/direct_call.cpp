@@ -10,16 +10,19 @@
 #include <ATen/ops/div_ops.h>
 #include <ATen/ops/exp_ops.h>
 #include <ATen/ops/expand_ops.h>
+#include <ATen/ops/flatten_ops.h>
 #include <ATen/ops/gelu_ops.h>
 #include <ATen/ops/hardtanh_ops.h>
 #include <ATen/ops/leaky_relu_ops.h>
 #include <ATen/ops/log_ops.h>
 #include <ATen/ops/masked_fill_ops.h>
 #include <ATen/ops/mul_ops.h>
+#include <ATen/ops/narrow_ops.h>
 #include <ATen/ops/neg_ops.h>
 #include <ATen/ops/permute_ops.h>
 #include <ATen/ops/pow_ops.h>
 #include <ATen/ops/relu_ops.h>
+#include <ATen/ops/reshape_ops.h>
 #include <ATen/ops/rsqrt_ops.h>
 #include <ATen/ops/select_ops.h>
 #include <ATen/ops/sigmoid_ops.h>
@@ -27,11 +30,13 @@
 #include <ATen/ops/sin_ops.h>
 #include <ATen/ops/slice_ops.h>
 #include <ATen/ops/sqrt_ops.h>
+#include <ATen/ops/square_ops.h>
 #include <ATen/ops/squeeze_ops.h>
 #include <ATen/ops/sub_ops.h>
 #include <ATen/ops/t_ops.h>
 #include <ATen/ops/tanh_ops.h>
 #include <ATen/ops/transpose_ops.h>
+#include <ATen/ops/unflatten_ops.h>
 #include <ATen/ops/unsqueeze_ops.h>
 #include <ATen/ops/view_ops.h>
 #include <c10/core/Scalar.h>
@@ -210,6 +215,7 @@ Table make_table() {
   add_elementwise<ops::log, ops::log_>(table);
   add_elementwise<ops::sqrt, ops::sqrt_>(table);
   add_elementwise<ops::rsqrt, ops::rsqrt_>(table);
+  add_elementwise<ops::square, ops::square_>(table);
   add_elementwise<ops::sin, ops::sin_>(table);
   add_elementwise<ops::cos, ops::cos_>(table);
   return table;

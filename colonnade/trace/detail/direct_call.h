@@ -11,14 +11,15 @@
 
 namespace colonnade::trace::detail {
 
-/// An op called with its C++ types, as eager code calls it: 40 to 50 ns less a
-/// call than through a stack of IValues (Zen 5), half of what a view costs.
-/// There is one for the ops that are over in less than a microsecond.
+/// An op called with its C++ types, as eager code calls it: a view takes 64 ns
+/// so, 94 through a stack of IValues (Zen 5; eager 55). There is one for ops
+/// that are over in about a microsecond.
 struct DirectCall {
   using Function = at::Tensor (*)(const std::vector<Operand>& arguments,
                                   const Sources& sources);
   Function call = nullptr;
-  /// The same result, written over the first argument.
+  /// The same result, written over the first argument: of 16 floats a relu
+  /// takes 0.54 of what it takes otherwise, of 8 MiB a sum 0.4.
   Function overwrite = nullptr;
 };
 

@@ -35,7 +35,7 @@ bool may_alias_in_silence(const Node& node, const c10::OperatorHandle& op) {
   return node.op.find("unsafe_") != std::string::npos ||
          (op.hasKernelForDispatchKey(
               c10::DispatchKey::CompositeImplicitAutograd) &&
-          !is_known_to_be_new(node.op));
+          !node.op.starts_with("colonnade::") && !is_known_to_be_new(node.op));
 }
 
 }  // namespace

@@ -27,6 +27,16 @@ bool is_collective(const Node& node, const c10::FunctionSchema& schema) {
          });
 }
 
+void rename(Argument& argument, int from, int to) {
+  if (argument == Argument{Value{from}}) {
+    argument = {Value{to}};
+  } else if (auto* list = std::get_if<ArgumentList>(&argument.what)) {
+    for (Argument& item : *list) {
+      rename(item, from, to);
+    }
+  }
+}
+
 }  // namespace
 
 c10::OperatorHandle op_of(const Node& node) {
@@ -86,11 +96,26 @@ std::optional<size_t> only_reader(const Graph& graph, size_t maker, int value) {
       }
     }
   }
+  return is_output(graph, value) ? std::nullopt : reader;
+}
+
+bool is_output(const Graph& graph, int value) {
+  bool found = false;
   for (const Argument& output : graph.outputs) {
-    for_each_value(
-        output, [&](int id) { reader = id == value ? std::nullopt : reader; });
+    for_each_value(output, [&](int id) { found = found || id == value; });
   }
-  return reader;
+  return found;
+}
+
+void rename(Node& node, int from, int to) {
+  for (Argument& argument : node.arguments) {
+    rename(argument, from, to);
+  }
+  for (Result& result : node.results) {
+    if (result == Result(Value{from})) {
+      result = Value{to};
+    }
+  }
 }
 
 int add_value(Graph& graph, int like) {

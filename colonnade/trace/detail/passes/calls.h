@@ -38,6 +38,11 @@ int only_result(const Node& node);
 /// Nothing where others read it too, or it is an output.
 std::optional<size_t> only_reader(const Graph& graph, size_t maker, int value);
 
+bool is_output(const Graph& graph, int value);
+
+/// Puts `to` in place of `from` in the arguments and results of a call.
+void rename(Node& node, int from, int to);
+
 /// A new value, like another.
 int add_value(Graph& graph, int like);
 

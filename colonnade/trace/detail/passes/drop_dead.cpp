@@ -9,16 +9,6 @@
 namespace colonnade::trace::detail {
 namespace {
 
-/// Dropout that does not drop gives back its argument, the same tensor.
-bool is_nothing(const Node& node) {
-  const std::string_view name = base_name(node);
-  return (name == "aten::dropout" || name == "aten::feature_dropout" ||
-          name == "aten::alpha_dropout" ||
-          name == "aten::feature_alpha_dropout") &&
-         node.arguments.size() == 3 && node.arguments[2] == Argument{false} &&
-         node.arguments[0] == Argument{Value{only_result(node)}};
-}
-
 /// Keeps the nodes that somebody needs, and notes what they need themselves. A
 /// value stays needed where it is made: it may be made in several steps.
 void keep_needed(std::vector<Node>& nodes, std::vector<bool>& needed) {
@@ -29,7 +19,7 @@ void keep_needed(std::vector<Node>& nodes, std::vector<bool>& needed) {
     for_each_result_value(node.results, [&](int id) {
       keep = keep || needed[static_cast<size_t>(id)];
     });
-    if (keep && !is_nothing(node)) {
+    if (keep) {
       for_each_argument_value(
           node, [&](int id) { needed[static_cast<size_t>(id)] = true; });
       kept.push_back(std::move(node));

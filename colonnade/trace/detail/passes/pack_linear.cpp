@@ -37,17 +37,19 @@ bool has_bf16() {
 /// does without. Where torch's engine is in use they are not tried.
 ///
 /// Speed of packed weights over that of the layer (Zen 5, one core, weights not
-/// in the cache; the least and the most over [out, in] = [512, 512], [2048,
-/// 512], [1024, 1024], [2048, 2048], [512, 2048], [4096, 4096]):
+/// in the cache; the least and the most of [out, in] = [512, 512], [2048, 512],
+/// [1024, 1024], [2048, 2048], [512, 2048], [4096, 4096]):
 ///
-///   rows            1         4         16        64        512
-///   fp32     1.16-1.45 1.34-2.11 1.99-2.45 1.05-1.35 1.02-1.06
-///   bf16     1.61-1.88 1.58-1.72 1.37-1.52 1.15-1.34 0.86-1.17 (median 1.07)
+///   rows           1          4          16         64         512
+///   fp32       1.26-1.45  1.34-2.09  2.00-2.45  1.05-1.35  1.02-1.06
+///   bf16       1.76-1.88  1.52-1.77  1.37-1.52  1.15-1.33  1.06-1.17
 ///
-/// At one row that is 23 to 31 GB/s of weights in fp32 and 18 to 32 in bf16.
-/// Smaller ones: [256, 256] gains 1.00 to 1.53 in fp32 and 1.18 to 1.79 in
-/// bf16, [128, 128] 0.77 to 1.40 and 1.22 to 1.59; below, oneDNN's 9 us a call
-/// are more than torch's whole product.
+/// At one row that is 23 to 31 GB/s of weights in fp32 and 18 to 32 in bf16,
+/// where the layer reaches 16 to 25 and 10 to 17. Over at::linear, which is MKL
+/// in fp32, packed weights gain 1.4 to 2.3 there. Smaller ones: [256, 256]
+/// gains 0.99 to 1.53 in fp32 and 1.18 to 1.80 in bf16, [128, 128] 0.77 to 1.20
+/// and 1.22 to 1.63; below, oneDNN's 9 us a call are more than torch's whole
+/// product of few rows.
 bool pays(at::ScalarType dtype, int64_t elements) {
   static const bool bf16 = has_bf16();
   constexpr int64_t kFewestFloat = 256 * 256;

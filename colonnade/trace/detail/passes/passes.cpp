@@ -7,8 +7,9 @@
 namespace colonnade::trace::detail {
 
 std::span<const Pass> passes() {
-  static constexpr std::array<Pass, 7> kPasses = {{
-      {"expand_layers", &expand_layers, true},
+  static constexpr std::array<Pass, 8> kPasses = {{
+      {"open_layers", &open_layers, true},
+      {"skip_identities", &skip_identities, true},
       {"drop_dead", &drop_dead, true},
       {"fold_constants", &fold_constants, true},
       {"wrap_scalars", &wrap_scalars, true},

@@ -40,9 +40,12 @@ COLONNADE_API std::span<const Pass> passes();
 /// too, or that the caller keeps, it is in memory twice.
 COLONNADE_API Graph optimize(Graph graph, const PassFacts& facts);
 
-/// Replaces a column- or row-parallel layer by the product and the collectives
-/// that it is at this degree, so that the passes after it see the product.
-COLONNADE_API Graph expand_layers(Graph graph, const PassFacts& facts);
+/// Leaves out calls that give what they are given.
+COLONNADE_API Graph skip_identities(Graph graph, const PassFacts& facts);
+
+/// Replaces parallel layers by the ops of which they consist at this degree, so
+/// that other passes see their products.
+COLONNADE_API Graph open_layers(Graph graph, const PassFacts& facts);
 
 /// Drops calls of which nobody sees anything.
 COLONNADE_API Graph drop_dead(Graph graph, const PassFacts& facts);

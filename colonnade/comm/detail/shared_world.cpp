@@ -1,7 +1,7 @@
 // colonnade/comm/detail/shared_world.cpp
 #include "colonnade/comm/detail/shared_world.h"
 
-#include "colonnade/comm/detail/rank_list.h"
+#include "colonnade/comm/detail/waits.h"
 #include "colonnade/core/error.h"
 
 #include <algorithm>
@@ -13,22 +13,13 @@ namespace {
 
 constexpr uint64_t kNoCall = ~uint64_t{0};
 
-std::string has_returned(const std::vector<int64_t>& gone, int rank,
-                         const Call& call, const Meeting& meeting) {
-  const bool one = gone.size() == 1;
-  return concat(rank_list(gone), one ? " has" : " have", " returned, but rank ",
-                rank, " waits for ", one ? "it" : "them", " in ",
-                to_string(call), " of ", meeting.name,
-                "; all ranks must make the same calls");
-}
-
 }  // namespace
 
 SharedWorld::SharedWorld(int world_size,
                          std::chrono::milliseconds default_timeout)
-    : size(world_size),
+    : Watch(patience_for(world_size)),
+      size(world_size),
       timeout(default_timeout),
-      patience(patience_for(world_size)),
       left_(static_cast<size_t>(world_size)),
       waiting_(static_cast<size_t>(world_size)),
       returned_from_(static_cast<size_t>(world_size), kNoCall) {}
@@ -126,7 +117,7 @@ void SharedWorld::throw_reason(const Meeting& meeting, int rank,
     std::copy_if(
         meeting.ranks.begin(), meeting.ranks.end(), std::back_inserter(gone),
         [&](int64_t member) { return left_[static_cast<size_t>(member)]; });
-    fail_locked(has_returned(gone, rank, call, meeting));
+    fail_locked(has_returned(gone, rank, call, meeting.name));
   }
   throw CommError(reason_);
 }
@@ -185,12 +176,10 @@ std::string SharedWorld::in_vain(int rank) const {
                [&](int64_t member) { return rests(member); });
   return gone.empty()
              ? std::string()
-             : has_returned(gone, rank, waiting.call, *waiting.meeting);
+             : has_returned(gone, rank, waiting.call, waiting.meeting->name);
 }
 
 std::string SharedWorld::circle() const {
-  // Whoever waits for nobody in the set will be freed: what is left when all
-  // such have been taken out waits for itself, for ever.
   std::vector<bool> stuck(waiting_.size());
   for (size_t i = 0; i < stuck.size(); ++i) {
     const Waiting& waiting = waiting_[i];
@@ -198,45 +187,31 @@ std::string SharedWorld::circle() const {
         waiting.meeting != nullptr &&
         waiting.meeting->arrival.state(waiting.round) == Gate::State::kWaiting;
   }
-  for (bool changed = true; changed;) {
-    changed = false;
-    for (size_t i = 0; i < stuck.size(); ++i) {
-      if (!stuck[i]) {
-        continue;
-      }
-      const Meeting* meeting = waiting_[i].meeting;
-      if (std::none_of(meeting->ranks.begin(), meeting->ranks.end(),
-                       [&](int64_t member) {
-                         const auto m = static_cast<size_t>(member);
-                         return stuck[m] && waiting_[m].meeting != meeting;
-                       })) {
-        stuck[i] = false;
-        changed = true;
-      }
-    }
-  }
-  std::string text;
+  keep_circle(stuck, [&](size_t i, size_t j) {
+    const Meeting* const meeting = waiting_[i].meeting;
+    const std::vector<int64_t>& ranks = meeting->ranks;
+    return waiting_[j].meeting != meeting &&
+           std::find(ranks.begin(), ranks.end(), static_cast<int64_t>(j)) !=
+               ranks.end();
+  });
+  std::vector<std::string> waits;
   for (size_t i = 0; i < stuck.size(); ++i) {
     if (stuck[i]) {
-      text += concat(text.empty() ? "" : "; ", where(static_cast<int>(i)));
+      waits.push_back(where(static_cast<int>(i)));
     }
   }
-  return text.empty()
-             ? text
-             : concat("ranks wait for each other: ", text,
-                      "; all ranks must make the same calls in the same order");
+  return waits.empty() ? std::string() : wait_for_each_other(waits);
 }
 
 std::string SharedWorld::where(int rank) const {
   const Waiting& waiting = waiting_[static_cast<size_t>(rank)];
-  return concat("rank ", rank, " waits in ", to_string(waiting.call), ", call ",
-                waiting.round + 1, " of ", waiting.meeting->name);
+  return waits_in(rank, waiting.call, waiting.round, waiting.meeting->name);
 }
 
 std::string SharedWorld::absent(const Meeting& meeting, uint64_t round) const {
   std::lock_guard lock(mutex_);
   std::vector<int64_t> missing;
-  std::string elsewhere;
+  std::vector<std::string> waits;
   for (const int64_t member : meeting.ranks) {
     const Waiting& waiting = waiting_[static_cast<size_t>(member)];
     if (waiting.meeting == &meeting && waiting.round == round) {
@@ -244,10 +219,10 @@ std::string SharedWorld::absent(const Meeting& meeting, uint64_t round) const {
     }
     missing.push_back(member);
     if (waiting.meeting != nullptr) {
-      elsewhere += "; " + where(static_cast<int>(member));
+      waits.push_back(where(static_cast<int>(member)));
     }
   }
-  return concat(rank_list(missing), ", which did not come", elsewhere);
+  return did_not_come(missing, waits);
 }
 
 }  // namespace colonnade::detail

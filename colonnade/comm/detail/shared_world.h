@@ -3,7 +3,7 @@
 
 #include "colonnade/comm/call.h"
 #include "colonnade/comm/detail/meeting.h"
-#include "colonnade/comm/detail/patience.h"
+#include "colonnade/comm/detail/watch.h"
 
 #include <atomic>
 #include <chrono>
@@ -31,13 +31,12 @@ struct SharedGroup {
 /// where, who rests, and the groups. Everything but `patience`, `timeout` and
 /// the number of the call is behind one mutex, which no collective takes unless
 /// it must sleep or fail.
-class SharedWorld {
+class SharedWorld final : public Watch {
  public:
   SharedWorld(int size, std::chrono::milliseconds default_timeout);
 
   const int size;
   const std::chrono::milliseconds timeout;  ///< What groups start with.
-  const Patience patience;
 
   /// The group that `rank`'s call of make_group is a part of.
   std::shared_ptr<SharedGroup> join(int rank, const std::string& name,
@@ -45,9 +44,7 @@ class SharedWorld {
   /// The meeting for sends of `src` to `dst`, ranks in the group.
   Meeting& pair(SharedGroup& group, int src, int dst);
 
-  /// Records why the world failed, unless it has failed before, and turns away
-  /// everyone who waits.
-  void fail(std::string_view reason) noexcept;
+  void fail(std::string_view reason) noexcept override;
   /// Rank `rank` comes to no meeting any more.
   void leave(int rank) noexcept;
   /// Makes what `rest` noted void. No rank is in the call yet.
@@ -57,18 +54,17 @@ class SharedWorld {
   /// Notes that `rank` has returned from `call`, and fails the world where
   /// another waits for it.
   void rest(int rank, uint64_t call) noexcept;
-  /// Throws the first reason. Where there is none, the meeting was shut because
-  /// a member left, and `call` of `rank`, which cannot happen, is the reason.
   [[noreturn]] void throw_reason(const Meeting& meeting, int rank,
-                                 const Call& call);
+                                 const Call& call) override;
 
-  /// Notes that `rank` waits, and fails the world where it waits in a circle or
-  /// for a rank that rests.
+  /// Fails the world where `rank` waits in a circle or for a rank that rests.
   void block(int rank, const Meeting& meeting, uint64_t round,
-             const Call& call);
-  void unblock(int rank) noexcept;
-  /// Who did not come to `round`, and what each of them waits for instead.
-  std::string absent(const Meeting& meeting, uint64_t round) const;
+             const Call& call) override;
+  void unblock(int rank) noexcept override;
+  std::chrono::nanoseconds look(const Meeting&) override {
+    return std::chrono::seconds(10);  // threads are not lost
+  }
+  std::string absent(const Meeting& meeting, uint64_t round) const override;
 
  private:
   struct Waiting {

@@ -9,6 +9,7 @@
 #include "colonnade/comm/exchange.h"
 #include "colonnade/comm/group.h"
 #include "colonnade/comm/rank_context.h"
+#include "colonnade/comm/rendezvous.h"
 #include "colonnade/comm/world.h"
 #include "colonnade/core/api.h"
 #include "colonnade/core/cores.h"

@@ -2,6 +2,7 @@
 #include "colonnade/comm/backend.h"
 
 #include "colonnade/comm/detail/self_backend.h"
+#include "colonnade/comm/detail/shm_backend.h"
 #include "colonnade/comm/detail/threads_backend.h"
 #include "colonnade/core/error.h"
 #include "colonnade/core/version.h"
@@ -23,15 +24,17 @@ std::string not_written_yet() {
 
 constexpr std::array kBackends = {
     Backend{"self", "one rank, nothing to exchange", true, runs_here,
-            detail::make_self_world},
+            detail::make_self_world, nullptr},
     Backend{"threads", "ranks are threads of this process", true, runs_here,
-            detail::make_thread_worlds},
-    Backend{"shm", "processes of one host, over shared memory", false,
-            not_written_yet, nullptr},
-    Backend{"gloo", "processes, over TCP", false, not_written_yet, nullptr},
-    Backend{"nccl", "processes, one GPU each", false, not_written_yet, nullptr},
-    Backend{"mpi", "processes started by mpirun", false, not_written_yet,
+            detail::make_thread_worlds, nullptr},
+    Backend{"shm", "processes of one host, over shared memory", true,
+            detail::why_no_shm, nullptr, detail::make_shm_world},
+    Backend{"gloo", "processes, over TCP", false, not_written_yet, nullptr,
             nullptr},
+    Backend{"nccl", "processes, one GPU each", false, not_written_yet, nullptr,
+            nullptr},
+    Backend{"mpi", "processes started by mpirun", false, not_written_yet,
+            nullptr, nullptr},
 };
 
 }  // namespace

@@ -1,6 +1,7 @@
 // colonnade/comm/backend.h
 #pragma once
 
+#include "colonnade/comm/rendezvous.h"
 #include "colonnade/comm/world.h"
 #include "colonnade/core/api.h"
 
@@ -24,6 +25,9 @@ struct Backend {
   /// processes.
   std::vector<WorldPtr> (*make_local_worlds)(int size,
                                              std::chrono::milliseconds timeout);
+  /// The world of a process that is one rank; null where ranks of this backend
+  /// are threads. Collective over all processes of the world.
+  WorldPtr (*make_process_world)(const ProcessPlace& place);
 };
 
 /// All backends, usable or not.

@@ -34,6 +34,13 @@ class COLONNADE_API World {
   /// This rank is done: only a collective that waits for it throws.
   virtual void leave() noexcept = 0;
 
+  /// For ranks that stay from call to call (RankPool): call number `call`
+  /// begins. One rank says so, before any other is in the call; numbers ascend.
+  virtual void begin_call(uint64_t call) noexcept;
+  /// This rank has returned from `call` and is about to sleep. A collective of
+  /// that call that waits for it throws; the next call makes this void.
+  virtual void rest(uint64_t call) noexcept;
+
  protected:
   /// InvalidArgument unless `ranks` are what make_group takes.
   void check_ranks(const std::string& name,

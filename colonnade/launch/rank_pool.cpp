@@ -101,12 +101,15 @@ class RankPool::Ranks {
 
   /// One call, in the thread that is rank 0.
   void call(c10::function_ref<void(int)> body) {
+    const WorldPtr& world = contexts_[0]->world();
     cores_.make_way();
+    world->begin_call(calls_);
     body_ = body;
     modes_ = detail::Modes::of_this_thread();
     start_.arrive();
     run_rank(0);
-    wait(done_, calls_++, patience_);
+    wait_after(calls_, *world, done_, calls_);
+    ++calls_;
     if (first_error_.is_set()) {
       contexts_.clear();
       is_set_up_ = false;
@@ -117,14 +120,32 @@ class RankPool::Ranks {
   /// The life of another rank's thread.
   void serve(int rank) {
     cores_.pin(rank);
-    for (uint64_t call = 0; wait(start_, call, patience_) == Gate::State::kOpen;
-         ++call) {
+    WorldPtr world;  // kept: after `done_`, the caller may drop the context
+    Gate::State state = wait(start_, 0, patience_);
+    for (uint64_t call = 0; state == Gate::State::kOpen; ++call) {
       {
         const detail::ModesScope modes(modes_);
         run_rank(rank);
       }
+      const RankContext& context = *contexts_[static_cast<size_t>(rank)];
+      if (world != context.world()) {
+        world = context.world();
+      }
       done_.arrive();
+      state = wait_after(call, *world, start_, call + 1);
     }
+  }
+
+  /// Waits as `wait` does, in a rank that has returned from `call`.
+  Gate::State wait_after(uint64_t call, World& world, Gate& gate,
+                         uint64_t round) {
+    Gate::State state = look_awake(gate, round, patience_);
+    if (state == Gate::State::kWaiting) {
+      world.rest(call);
+      gate.sleep(round, std::chrono::seconds(10));
+      state = wait(gate, round, patience_);
+    }
+    return state;
   }
 
   void run_rank(int rank) {

@@ -39,8 +39,9 @@ class COLONNADE_API RankPool {
   /// threads are served in the order in which they come. Grad mode, inference
   /// mode and autocast of the CPU are the caller's on every rank.
   ///
-  /// All ranks must make the same collectives in one call: where one waits for
-  /// a rank that has returned, it waits until the time-out.
+  /// All ranks must make the same collectives in one call. Where one waits for
+  /// a rank that has returned, a CommError names both on all that wait or come
+  /// to a collective, as soon as the two have fallen asleep.
   ///
   /// body    takes the rank in [0, n)
   /// Errors  The first error of a rank (also of setup), with its type; errors

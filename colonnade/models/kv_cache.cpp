@@ -14,7 +14,6 @@
 #include <string_view>
 
 namespace colonnade {
-
 namespace {
 
 /// Of a cache [batch, kv heads, …]; empty where the rank has a head twice.

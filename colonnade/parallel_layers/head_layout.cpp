@@ -26,15 +26,15 @@ Tensor key_value_heads_kernel(const Tensor& y, int64_t num_heads,
   const detail::NotRecordedScope inside;
   const GroupPtr& group = RankContext::current()->group(group_name);
   const int64_t size = group->size();
+  const HeadLayout layout({num_heads, num_kv_heads, head_dim}, group->rank(),
+                          size);
   const int64_t local = detail::round_up(num_kv_heads * head_dim, size) / size;
   check_arg(y.dim() >= 1 && y.size(-1) == local, kName, ": an input of shape ",
             y.sizes(), " is not what ", num_kv_heads, " heads of ", head_dim,
             " over ", size, " ranks yield; expected [..., ", local, "]");
-  if (num_kv_heads % size == 0) {
-    return y.unflatten(-1, {num_kv_heads / size, head_dim});
+  if (!layout.gather_kv) {
+    return y.unflatten(-1, {layout.num_kv_heads(), head_dim});
   }
-  const HeadLayout layout({num_heads, num_kv_heads, head_dim}, group->rank(),
-                          size);
   const Tensor whole =
       gather_from_sequence_parallel_region(y, /*sequence_dimension=*/-1,
                                            /*to_model_parallel=*/true, group)
@@ -66,6 +66,12 @@ TORCH_LIBRARY_IMPL(colonnade, CompositeImplicitAutograd, m) {
 HeadLayout::HeadLayout(const AttentionHeads& heads, int64_t rank, int64_t size)
     : num_heads(heads.num_heads / size),
       gather_kv(heads.num_kv_heads % size != 0) {
+  check_arg(heads.num_heads > 0 && heads.num_kv_heads > 0 &&
+                heads.num_heads % heads.num_kv_heads == 0 &&
+                heads.num_heads % size == 0,
+            "HeadLayout: ", heads.num_heads, " query heads with ",
+            heads.num_kv_heads, " key heads over ", size,
+            " ranks; make them a multiple of both");
   const int64_t shared_by = heads.num_heads / heads.num_kv_heads;
   const int64_t first = rank * num_heads;
   const int64_t last = first + num_heads - 1;

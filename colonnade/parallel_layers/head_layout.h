@@ -8,7 +8,6 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
-#include <optional>
 
 namespace colonnade::parallel_layers {
 
@@ -34,7 +33,7 @@ struct COLONNADE_API HeadLayout {
   /// has one key head for each query head, a shared one several times.
   bool is_even = true;
 
-  /// rank in [0, size)
+  /// rank in [0, size); InvalidArgument unless the heads divide as said above.
   HeadLayout(const AttentionHeads& heads, int64_t rank, int64_t size);
 
   /// Key heads of this rank, counted as it attends with them.
@@ -50,7 +49,8 @@ struct COLONNADE_API HeadLayout {
 /// Output  [batch, seq, HeadLayout::num_kv_heads(), head_dim], a view of `y`
 ///         where num_kv_heads divides over the ranks
 /// Wire    none where it divides, else a gather; backward a reduce-scatter
-/// Errors  InvalidArgument where `y` does not have that size
+/// Errors  InvalidArgument where `y` does not have that size, or heads do not
+///         divide
 /// Source  Ainslie et al. 2023 (arXiv 2305.13245), section 2.2
 COLONNADE_API at::Tensor key_value_heads(const at::Tensor& y,
                                          const AttentionHeads& heads,

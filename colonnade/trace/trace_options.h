@@ -12,8 +12,9 @@ namespace colonnade::trace {
 struct TraceOptions {
   /// For each tensor among the inputs, from left to right through tuples, lists
   /// and dicts, the dims whose sizes calls may vary; all else is fixed. Empty:
-  /// those that the model is found to take at another size. A dim of size 1 in
-  /// the example is then fixed, since torch treats such a dim in its own way.
+  /// those that the model is found to take at another size: it is run at other
+  /// sizes, and one at which it throws is fixed. A dim of size 1 in the example
+  /// is then fixed too, since torch treats such a dim in its own way.
   std::vector<std::vector<int64_t>> dynamic_dims = {};
   /// Let ops draw random numbers, from the rank's generators.
   bool allow_random = false;

@@ -10,11 +10,13 @@
 #include "tests/testing/tensor_parallel.h"
 
 #include <ATen/ATen.h>
+#include <ATen/Parallel.h>
 
 #include <gtest/gtest.h>
 
 #include <cstring>
 #include <filesystem>
+#include <iterator>
 #include <string>
 #include <tuple>
 #include <utility>
@@ -71,7 +73,8 @@ StateDict load_with(const fs::path& folder, const LoadOptions& options) {
 class MappedTest : public ::testing::TestWithParam<std::tuple<int, int>> {};
 
 TEST_P(MappedTest, TensorsAreThoseThatWereSaved) {
-  const auto [from, to] = GetParam();
+  const int from = std::get<0>(GetParam());
+  const int to = std::get<1>(GetParam());
   const TemporaryFolder folder;
   run_tensor_parallel(from, [&](const GroupPtr& group) {
     save_checkpoint(every_layout(group, 1), folder.path());
@@ -165,14 +168,40 @@ TEST(Mapped, DamageIsFound) {
   run_tensor_parallel(2, [&](const GroupPtr& group) {
     save_checkpoint(every_layout(group, 1), folder.path());
   });
-  for (const auto& [name, bytes] : folder.files()) {
-    if (name.starts_with("tp_rank_1")) {
-      std::string altered = bytes;
-      altered.back() ^= 1;
-      folder.write(name, altered);
-      run_tensor_parallel(2, [&](const GroupPtr&) {
-        expect_throw<CheckpointError>(
-            [&] { load_with(folder.path(), kMapped); }, name);
+  const auto files = folder.files();
+  const auto file = std::prev(files.end());
+  ASSERT_EQ(file->first.substr(0, 9), "tp_rank_1");
+  std::string altered = file->second;
+  altered.back() ^= 1;
+  folder.write(file->first, altered);
+  run_tensor_parallel(2, [&](const GroupPtr&) {
+    expect_throw<CheckpointError>([&] { load_with(folder.path(), kMapped); },
+                                  file->first);
+  });
+}
+
+TEST(LoadCheckpoint, ReadsLargeTensorsInPiecesOnSeveralThreads) {
+  const TemporaryFolder folder;
+  const at::Tensor whole = at::arange(4'000'000, at::kFloat).view({4000, 1000});
+  const auto save_split = [&](const GroupPtr& group, int64_t dim) {
+    const ShardSpec spec =
+        ShardSpec::even(dim, whole.size(dim), group->rank(), group->size());
+    StateDict state;
+    state["w"] = shard(whole, spec);
+    state["norm"] = whole.select(0, 1);
+    save_checkpoint(state, folder.path());
+  };
+  for (const int64_t dim : {0, 1}) {
+    run_tensor_parallel(2,
+                        [&](const GroupPtr& group) { save_split(group, dim); });
+    for (const int ranks : {1, 2, 4}) {
+      run_tensor_parallel(ranks, [&](const GroupPtr& group) {
+        at::set_num_threads(3);
+        for (const LoadOptions& options : {kCopied, kMapped}) {
+          const StateTensor got =
+              load_with(folder.path(), options).at("w").to_state_tensor();
+          expect_equal(got.tensor, testing::part(whole, dim, group));
+        }
       });
     }
   }

@@ -1,6 +1,7 @@
 // tests/comm/group_failures_test.cpp
 #include "colonnade/comm/group.h"
 #include "colonnade/comm/rank_context.h"
+#include "colonnade/comm/world.h"
 #include "colonnade/core/error.h"
 #include "colonnade/launch/launch.h"
 #include "tests/comm/world_group.h"
@@ -11,6 +12,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <chrono>
 #include <stdexcept>
 #include <string>
@@ -245,6 +247,38 @@ TEST(GroupFailures, ASendToARankThatReturnedFails) {
   EXPECT_EQ(texts[0],
             "rank 1 has returned, but rank 0 waits for it in send(float32 [2], "
             "dst 1) of group \"all\"; all ranks must make the same calls");
+}
+
+TEST(GroupFailures, ARankThatRestsWakesWhoWaitsForItInThatCall) {
+  for (const int pause_ms : {0, 20}) {
+    std::atomic<bool> told = false;
+    run_ranks(2, [&](int rank) {
+      const GroupPtr group = make_world_group();
+      group->set_timeout(std::chrono::seconds(10));
+      World& world = *RankContext::current()->world();
+      if (rank == 0) {
+        world.begin_call(7);
+      }
+      group->barrier();
+      if (rank == 1) {
+        world.rest(6);  // says so late: call 7 has begun
+        std::this_thread::sleep_for(std::chrono::milliseconds(20));
+      }
+      group->barrier();
+      if (rank == 1) {
+        std::this_thread::sleep_for(std::chrono::milliseconds(pause_ms));
+        world.rest(7);
+        while (!told) {  // has not left
+          std::this_thread::yield();
+        }
+      } else {
+        EXPECT_EQ(error_of<CommError>([&] { group->barrier(); }),
+                  "rank 1 has returned, but rank 0 waits for it in barrier() "
+                  "of group \"all\"; all ranks must make the same calls");
+        told = true;
+      }
+    });
+  }
 }
 
 TEST(GroupFailures, ATimeoutNamesWhoDidNotCome) {

@@ -20,11 +20,16 @@
 #include <array>
 #include <atomic>
 #include <chrono>
+#include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <iterator>
+#include <numeric>
+#include <random>
 #include <stdexcept>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 namespace colonnade {
@@ -231,6 +236,173 @@ TEST(RankPool, TriesSetupAgainWhereItFailed) {
               "rank 1: no setup");
   }
   pool.run([](int) { EXPECT_EQ(sum_over_ranks(1), 2); });
+}
+
+/// Gives the ranks of `members` a group, called "some".
+std::function<void()> set_up_group_of(std::vector<int64_t> members) {
+  return [members = std::move(members)] {
+    const int64_t rank = RankContext::current()->world()->rank();
+    if (std::find(members.begin(), members.end(), rank) != members.end()) {
+      RankContext::current()->add_group(make_group(members));
+    }
+  };
+}
+
+/// The error of a call in which the ranks of `waiting` wait for each other and
+/// for rank `returned` in the group "some"; the next call is right.
+std::string error_where_one_returns(RankPool& pool, int64_t returned,
+                                    const std::vector<int64_t>& waiting) {
+  const auto waits = [&](int rank) {
+    return std::find(waiting.begin(), waiting.end(), rank) != waiting.end();
+  };
+  const auto reduce = [] {
+    at::Tensor x = at::ones({2});
+    RankContext::current()->group("some")->all_reduce(x);
+    return x.sum().item<int64_t>();
+  };
+  const std::string text = error_of<CommError>([&] {
+    pool.run([&](int rank) {
+      if (waits(rank)) {
+        reduce();
+      }
+    });
+  });
+  pool.run([&](int rank) {
+    if (waits(rank) || rank == returned) {
+      EXPECT_EQ(reduce(), 2 * (waiting.size() + 1));
+    }
+  });
+  return text;
+}
+
+TEST(RankPool, FailsWhereARankReturnsForWhichAnotherWaits) {
+  for (const int n : {2, 4}) {
+    for (int64_t a = 0; a < n; ++a) {
+      for (int64_t b = 0; b < n; ++b) {
+        if (a == b) {
+          continue;
+        }
+        RankPool pool(n, set_up_group_of({std::min(a, b), std::max(a, b)}));
+        for (int call = 0; call < 3; ++call) {
+          EXPECT_EQ(
+              error_where_one_returns(pool, a, {b}),
+              concat("rank ", b, ": rank ", a, " has returned, but rank ", b,
+                     " waits for it in all_reduce(float32 [2], sum) of group "
+                     "\"some\"; all ranks must make the same calls"));
+        }
+      }
+    }
+  }
+}
+
+TEST(RankPool, FailsWhereSeveralWaitForARankThatReturns) {
+  for (const int64_t size : {3, 4}) {
+    for (int64_t returned = 0; returned < size; ++returned) {
+      std::vector<int64_t> waiting(static_cast<size_t>(size));
+      std::iota(waiting.begin(), waiting.end(), 0);
+      RankPool pool(4, set_up_group_of(waiting));
+      waiting.erase(waiting.begin() + returned);
+      EXPECT_THAT(error_where_one_returns(pool, returned, waiting),
+                  testing::MatchesRegex(concat(
+                      "rank [0-3]: rank ", returned,
+                      " has returned, but rank [0-3] waits for it in "
+                      "all_reduce\\(float32 \\[2\\], sum\\) of group \"some\"; "
+                      "all ranks must make the same calls")));
+    }
+  }
+}
+
+TEST(RankPool, FailsOnARankThatComesAfterTheFailure) {
+  RankPool pool(3, set_up_group);
+  const std::string cause =
+      "rank 2 has returned, but rank 1 waits for it in recv(float32 [1], src "
+      "2) of group \"all\"; all ranks must make the same calls";
+  std::atomic<bool> failed = false;
+  EXPECT_EQ(error_of<CommError>([&] {
+              pool.run([&](int rank) {
+                if (rank == 0) {
+                  while (!failed) {
+                    std::this_thread::yield();
+                  }
+                  EXPECT_EQ(error_of<CommError>([] { sum_over_ranks(1); }),
+                            cause);
+                } else if (rank == 1) {
+                  at::Tensor x = at::zeros({1});
+                  try {
+                    RankContext::current()->group("all")->recv(x, 2);
+                  } catch (const CommError&) {
+                    failed = true;
+                    throw;
+                  }
+                }
+              });
+            }),
+            "rank 1: " + cause);
+}
+
+TEST(RankPool, FailsWhereSetupReturnsForWhichAnotherWaits) {
+  RankPool pool(2, [] {
+    const GroupPtr group = make_world_group();
+    if (group->rank() == 0) {
+      group->barrier();
+    }
+  });
+  for (int call = 0; call < 2; ++call) {
+    EXPECT_EQ(error_of<CommError>([&] { pool.run([](int) {}); }),
+              "rank 0: rank 1 has returned, but rank 0 waits for it in "
+              "barrier() of group \"all\"; all ranks must make the same calls");
+  }
+}
+
+/// Sleeps for up to 1 ms, so at times beyond a waiting rank's patience, but
+/// seldom.
+void sleep_at_random(std::minstd_rand& random) {
+  if (random() % 32 == 0) {
+    std::this_thread::sleep_for(std::chrono::microseconds(random() % 1000));
+  }
+}
+
+TEST(RankPool, WaitsForRanksThatAreLate) {
+  for (const int n : {2, 3}) {
+    RankPool pool(n, [&] {
+      set_up_group();
+      if (RankContext::current()->world()->rank() < 2) {
+        RankContext::current()->add_group(make_group({0, 1}, "pair"));
+      }
+    });
+    const int calls = n == 2 ? 15000 : 5000;
+    for (int call = 0; call < calls; ++call) {
+      pool.run([&](int rank) {
+        std::minstd_rand random(static_cast<unsigned>(call * n + rank + 1));
+        sleep_at_random(random);
+        for (int i = 0; i < call % 3; ++i) {
+          EXPECT_EQ(sum_over_ranks(1), static_cast<float>(n));
+          sleep_at_random(random);
+        }
+        if (rank < 2 && call % 5 > 1) {  // the third may have returned
+          RankContext::current()->group("pair")->barrier();
+          sleep_at_random(random);
+        }
+      });
+    }
+  }
+}
+
+TEST(RankPool, WaitsForARankThatRestedBeforeTheCall) {
+  for (const int n : {2, 3}) {
+    for (int late = 0; late < n; ++late) {
+      RankPool pool(n, set_up_group);
+      for (int call = 0; call < 5; ++call) {
+        pool.run([&](int rank) {
+          if (rank == late) {
+            std::this_thread::sleep_for(std::chrono::milliseconds(5));
+          }
+          sum_over_ranks(1);
+        });
+        std::this_thread::sleep_for(std::chrono::milliseconds(5));
+      }
+    }
+  }
 }
 
 TEST(RankPool, EndsAfterAFailure) {

@@ -267,7 +267,20 @@ TEST(GraphJson, RefusesDeepNestingAndLongTexts) {
   EXPECT_EQ(error_of<CheckpointError>([] {
               graph_from_json(std::string(kMaxJsonBytes + 1, ' '), "g");
             }),
-            "g: has 67108865 bytes; a graph has at most 67108864");
+            "g: has 33554433 bytes; a graph has at most 33554432");
+}
+
+TEST(GraphJson, RefusesLongListsAndStrings) {
+  EXPECT_EQ(error_with("up.bias", std::string(70'000, 'x')),
+            "graph.json: weight 0: has a string of 70000 bytes; there are at "
+            "most 65536");
+  std::string list = "[0";
+  for (int i = 0; i < (1 << 20); ++i) {
+    list += ",0";
+  }
+  EXPECT_EQ(error_with("[6,8]", list + "]"),
+            "graph.json: value %0: has a list of 1048577; there are at most "
+            "1048576 in one");
 }
 
 TEST(GraphJson, NamesAllOpsThatDiffer) {
@@ -278,7 +291,7 @@ TEST(GraphJson, NamesAllOpsThatDiffer) {
   EXPECT_EQ(
       error_of<CheckpointError>([&] { graph_from_json(text, "graph.json"); }),
       "graph.json: was written by another torch or other libraries of ops; "
-      "load it with those, or trace the model again:\n"
+      "load it with those, or trace the model again. 2 ops differ:\n"
       "  aten::add.Tensor(Tensor self, Tensor other, *, Scalar alpha=2) -> "
       "Tensor in the file, aten::add.Tensor(Tensor self, Tensor other, *, "
       "Scalar alpha=1) -> Tensor in this process\n"

@@ -22,6 +22,7 @@ using nlohmann::json;
 using nlohmann::ordered_json;
 
 constexpr int64_t kLengthBytes = 8;
+constexpr size_t kAlignment = 64;
 // As in the reference implementation.
 constexpr int64_t kMaxHeaderBytes = 100'000'000;
 constexpr const char* kMetadata = "__metadata__";
@@ -130,7 +131,10 @@ std::string SafetensorsHeader::layout() {
     offset = end;
   }
   std::string text = object.dump();
-  text.append((8 - text.size() % 8) % 8, ' ');  // aligns the data
+  // The tensors begin on a cache line, also in a mapped file.
+  while ((kLengthBytes + text.size()) % kAlignment != 0) {
+    text += ' ';
+  }
   const uint64_t length = text.size();
   std::string header(kLengthBytes, '\0');
   std::memcpy(header.data(), &length, sizeof(length));

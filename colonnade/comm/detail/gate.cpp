@@ -2,7 +2,6 @@
 #include "colonnade/comm/detail/gate.h"
 
 #include <linux/futex.h>
-#include <sched.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -14,36 +13,30 @@ namespace colonnade::detail {
 namespace {
 
 static_assert(std::endian::native == std::endian::little,
-              "a futex is the lower half of the gate's word");
+              "a futex is the upper half of the gate's word");
 static_assert(std::atomic<uint64_t>::is_always_lock_free);
 
-long futex(const std::atomic<uint64_t>& word, int op, uint32_t value,
-           const timespec* limit) {
-  return syscall(SYS_futex, &word, op, value, limit, nullptr, 0);
+long futex(const std::atomic<uint64_t>& word, int op, Gate::Reach reach,
+           uint64_t value, const timespec* limit) {
+  const int flags =
+      reach == Gate::Reach::kProcess ? op | FUTEX_PRIVATE_FLAG : op;
+  return syscall(SYS_futex, reinterpret_cast<const uint32_t*>(&word) + 1, flags,
+                 static_cast<uint32_t>(value), limit, nullptr, 0);
 }
 
 }  // namespace
 
 void Gate::wake() noexcept {
   word_.fetch_and(~kSleepers, std::memory_order_acq_rel);
-  futex(word_, FUTEX_WAKE_PRIVATE, INT_MAX, nullptr);
+  futex(word_, FUTEX_WAKE, reach_, INT_MAX, nullptr);
 }
 
 void Gate::shut() noexcept {
-  const uint64_t before = word_.fetch_or(kShut, std::memory_order_acq_rel);
-  if ((before & kShut) == 0) {
-    arrivals_when_shut_.store(before / kArrival, std::memory_order_release);
-  }
+  uint64_t word = word_.load(std::memory_order_acquire);
+  while ((word & kShut) == 0 &&
+         !word_.compare_exchange_weak(word, word | kShut | (word / kArrival),
+                                      std::memory_order_acq_rel)) {}
   wake();
-}
-
-Gate::State Gate::state_when_shut(uint64_t needed) const {
-  uint64_t arrivals = arrivals_when_shut_.load(std::memory_order_acquire);
-  while (arrivals == kUnknown) {  // the shutting thread is between two lines
-    sched_yield();
-    arrivals = arrivals_when_shut_.load(std::memory_order_acquire);
-  }
-  return arrivals >= needed ? State::kOpen : State::kShut;
 }
 
 void Gate::sleep(uint64_t round, std::chrono::nanoseconds limit) {
@@ -57,7 +50,7 @@ void Gate::sleep(uint64_t round, std::chrono::nanoseconds limit) {
   timespec time{};
   time.tv_sec = seconds.count();
   time.tv_nsec = (limit - seconds).count();
-  futex(word_, FUTEX_WAIT_PRIVATE, static_cast<uint32_t>(word), &time);
+  futex(word_, FUTEX_WAIT, reach_, word >> 32, &time);
 }
 
 }  // namespace colonnade::detail

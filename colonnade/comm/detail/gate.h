@@ -7,17 +7,23 @@
 
 namespace colonnade::detail {
 
-/// Where the threads of a group meet, round after round.
+/// Where the ranks of a group meet, round after round. Lies in the memory of
+/// their process, or in memory that their processes share.
 ///
 /// A round is open when all members have arrived. Shutting the gate decides at
 /// one instant, for all members alike, whether the round in progress was open
 /// before (then every member goes through) or never will be (then none does).
 /// So a member that is turned away knows that no peer is in its memory.
+///
+/// Each change is one instruction on one word: a process that dies between any
+/// two leaves a gate that works.
 class alignas(64) Gate {
  public:
   enum class State { kWaiting, kOpen, kShut };
+  enum class Reach : uint8_t { kProcess, kHost };
 
-  explicit Gate(int members) : members_(static_cast<uint64_t>(members)) {}
+  explicit Gate(int members, Reach reach = Reach::kProcess)
+      : members_(static_cast<uint64_t>(members)), reach_(reach) {}
 
   /// Counts the caller in for its current round.
   void arrive() {
@@ -33,31 +39,35 @@ class alignas(64) Gate {
     const uint64_t word = word_.load(std::memory_order_acquire);
     const uint64_t needed = members_ * (round + 1);
     if ((word & kShut) == 0) [[likely]] {
-      return word / kArrival >= needed ? State::kOpen : State::kWaiting;
+      return reached(word / kArrival, needed) ? State::kOpen : State::kWaiting;
     }
-    return state_when_shut(needed);
+    return reached(word, needed) ? State::kOpen : State::kShut;
   }
 
-  /// Lets no further round open. May be called by any thread, repeatedly.
+  /// Lets no further round open. May be called by anyone, repeatedly.
   void shut() noexcept;
 
   /// Blocks while `round` is waiting, for at most `limit`; may return early.
   void sleep(uint64_t round, std::chrono::nanoseconds limit);
 
  private:
-  // Arrivals are counted above two flags, all in one word, so that each change
-  // has one place in one order; sleepers wait on its lower half.
-  static constexpr uint64_t kShut = 1;
-  static constexpr uint64_t kSleepers = 2;
-  static constexpr uint64_t kArrival = 4;
-  static constexpr uint64_t kUnknown = ~uint64_t{0};
+  // Low to high: the arrivals when it was shut; two flags; the arrivals, which
+  // wrap. All in one word, so that each change has one place in one order;
+  // sleepers wait on the upper half, where all is that wakes them.
+  static constexpr uint64_t kCounts = (uint64_t{1} << 30) - 1;
+  static constexpr uint64_t kShut = uint64_t{1} << 32;
+  static constexpr uint64_t kSleepers = uint64_t{1} << 33;
+  static constexpr uint64_t kArrival = uint64_t{1} << 34;
+
+  static bool reached(uint64_t arrivals, uint64_t needed) {
+    return ((arrivals - needed) & kCounts) <= kCounts / 2;
+  }
 
   void wake() noexcept;
-  State state_when_shut(uint64_t needed) const;
 
   std::atomic<uint64_t> word_{0};
-  std::atomic<uint64_t> arrivals_when_shut_{kUnknown};
   uint64_t members_;
+  Reach reach_;
 };
 
 }  // namespace colonnade::detail

@@ -3,11 +3,11 @@
 
 #include "colonnade/comm/detail/patience.h"
 #include "colonnade/comm/detail/rank_list.h"
-#include "colonnade/comm/detail/shared_world.h"
+#include "colonnade/comm/detail/watch.h"
 #include "colonnade/core/error.h"
 
 #include <algorithm>
-#include <optional>
+#include <memory>
 #include <utility>
 
 namespace colonnade::detail {
@@ -31,37 +31,45 @@ Meeting::Meeting(std::string what, std::vector<int64_t> world_ranks,
     : name(std::move(what)),
       ranks(std::move(world_ranks)),
       pair(is_pair),
-      arrival(size()),
-      parting(size()),
-      slots(2 * ranks.size()) {}
+      own_gates(std::make_unique<Gates>(size())),
+      own_slots(2 * ranks.size()),
+      arrival(own_gates->arrival),
+      parting(own_gates->parting),
+      slots(own_slots.data()) {}
 
-Seat::Seat(SharedWorld& world, Meeting& meeting, int member)
-    : world_(world), meeting_(meeting), member_(member) {}
+Meeting::Meeting(std::string what, std::vector<int64_t> world_ranks,
+                 bool is_pair, Gates& gates, Slot* all_slots)
+    : name(std::move(what)),
+      ranks(std::move(world_ranks)),
+      pair(is_pair),
+      arrival(gates.arrival),
+      parting(gates.parting),
+      slots(all_slots) {}
 
-Gate::State Seat::wait_asleep(const Call& call,
-                              std::chrono::milliseconds timeout) {
-  const int rank = static_cast<int>(meeting_.ranks[member_]);
+Seat::Seat(Watch& watch, Meeting& meeting, int member)
+    : watch_(watch), meeting_(meeting), member_(member) {}
+
+Gate::State Seat::sleep(Gate& gate, uint64_t round, const Call& call,
+                        std::chrono::milliseconds timeout) {
   const auto start = Clock::now();
-  world_.block(rank, meeting_, round_, call);
-  Gate::State state = meeting_.arrival.state(round_);
+  Gate::State state = gate.state(round);
   while (state == Gate::State::kWaiting) {
-    std::chrono::nanoseconds left = std::chrono::seconds(10);
+    std::chrono::nanoseconds left = watch_.look(meeting_);
     if (timeout.count() >= 0) {
       left = std::min<std::chrono::nanoseconds>(
           left, timeout - (Clock::now() - start));
     }
     if (left.count() > 0) {
-      meeting_.arrival.sleep(round_, left);
+      gate.sleep(round, left);
     } else {
       // Shuts the gate, which settles whether the last one came in time.
-      world_.fail(concat("rank ", rank, " waited ", timeout.count(), " ms in ",
-                         to_string(call), ", call ", round_ + 1, " of ",
-                         meeting_.name, ", for ",
-                         world_.absent(meeting_, round_)));
+      watch_.fail(concat("rank ", rank(), " waited ", timeout.count(),
+                         " ms in ", to_string(call), ", call ", round_ + 1,
+                         " of ", meeting_.name, ", for ",
+                         watch_.absent(meeting_, round_)));
     }
-    state = meeting_.arrival.state(round_);
+    state = gate.state(round);
   }
-  world_.unblock(rank);
   return state;
 }
 
@@ -73,13 +81,14 @@ void Seat::meet(const Call& call, const void* in, void* out,
   slot.in = static_cast<const std::byte*>(in);
   slot.out = static_cast<std::byte*>(out);
   meeting_.arrival.arrive();
-  Gate::State state = look_awake(meeting_.arrival, round_, world_.patience);
+  Gate::State state = look_awake(meeting_.arrival, round_, watch_.patience);
   if (state == Gate::State::kWaiting) {
-    state = wait_asleep(call, timeout);
+    watch_.block(rank(), meeting_, round_, call);
+    state = sleep(meeting_.arrival, round_, call, timeout);
+    watch_.unblock(rank());
   }
   if (state == Gate::State::kShut) {
-    world_.throw_reason(meeting_, static_cast<int>(meeting_.ranks[member_]),
-                        call);
+    watch_.throw_reason(meeting_, rank(), call);
   }
   compare();
   ++round_;
@@ -93,14 +102,26 @@ void Seat::compare() const {
   }
   if (!agree) [[unlikely]] {
     const std::string reason = disagreement(meeting_, round_);
-    world_.fail(reason);
+    watch_.fail(reason);
     throw CommError(reason);
   }
 }
 
 void Seat::part() {
   meeting_.parting.arrive();
-  wait(meeting_.parting, partings_, world_.patience);
+  wait(meeting_.parting, partings_, watch_.patience);
+  ++partings_;
+}
+
+void Seat::pass(const Call& call, std::chrono::milliseconds timeout) {
+  meeting_.parting.arrive();
+  Gate::State state = look_awake(meeting_.parting, partings_, watch_.patience);
+  if (state == Gate::State::kWaiting) {
+    state = sleep(meeting_.parting, partings_, call, timeout);
+  }
+  if (state == Gate::State::kShut) {
+    watch_.throw_reason(meeting_, rank(), call);
+  }
   ++partings_;
 }
 

@@ -8,12 +8,13 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
 namespace colonnade::detail {
 
-class SharedWorld;
+class Watch;
 
 /// What one rank lays open for the others in one call.
 struct alignas(64) Slot {
@@ -30,11 +31,24 @@ struct alignas(64) Slot {
   Call call() const { return {key, sizes}; }
 };
 
-/// The state in which some threads meet: a gate to come in, another to go, and
-/// two slots for each, used in turn. A slot is written again two rounds later:
-/// by then everyone has arrived in the round between, so has read it.
+/// A gate to come in, another to go.
+struct Gates {
+  explicit Gates(int members, Gate::Reach reach = Gate::Reach::kProcess)
+      : arrival(members, reach), parting(members, reach) {}
+
+  Gate arrival;
+  Gate parting;
+};
+
+/// Where some ranks meet: their gates, and two slots for each, used in turn. A
+/// slot is written again two rounds later: by then everyone has arrived in the
+/// round between, so has read it.
 struct Meeting {
+  /// In memory of its own.
   Meeting(std::string what, std::vector<int64_t> world_ranks, bool is_pair);
+  /// In memory that stays longer: two slots a member, one after the other.
+  Meeting(std::string what, std::vector<int64_t> world_ranks, bool is_pair,
+          Gates& gates, Slot* slots);
 
   int size() const { return static_cast<int>(ranks.size()); }
   Slot& slot(int member, uint64_t round) {
@@ -47,15 +61,17 @@ struct Meeting {
   std::string name;            ///< As in 'group "tp"', for errors.
   std::vector<int64_t> ranks;  ///< World ranks; of a pair sender, receiver.
   bool pair;
-  Gate arrival;
-  Gate parting;
-  std::vector<Slot> slots;
+  std::unique_ptr<Gates> own_gates;
+  std::vector<Slot> own_slots;
+  Gate& arrival;
+  Gate& parting;
+  Slot* slots;
 };
 
 /// One member's place in a meeting. Used by that member's thread only.
 class Seat {
  public:
-  Seat(SharedWorld& world, Meeting& meeting, int member);
+  Seat(Watch& watch, Meeting& meeting, int member);
 
   /// Where a small tensor goes before `meet`.
   std::byte* payload() { return mine().payload; }
@@ -73,15 +89,24 @@ class Seat {
   /// Returns when every member is done with the others' memory. All members
   /// call it or none. Cannot fail, since every member of an open round comes.
   void part();
+  /// As `part`, for members that can be lost on the way.
+  ///
+  /// Errors  CommError on every member or on none.
+  void pass(const Call& call, std::chrono::milliseconds timeout);
 
   int size() const { return meeting_.size(); }
+  uint64_t round() const { return round_; }  ///< That `meet` comes to next.
 
  private:
   Slot& mine() { return meeting_.slot(member_, round_); }
-  Gate::State wait_asleep(const Call& call, std::chrono::milliseconds timeout);
+  int rank() const {
+    return static_cast<int>(meeting_.ranks[static_cast<size_t>(member_)]);
+  }
+  Gate::State sleep(Gate& gate, uint64_t round, const Call& call,
+                    std::chrono::milliseconds timeout);
   void compare() const;
 
-  SharedWorld& world_;
+  Watch& watch_;
   Meeting& meeting_;
   int member_;
   uint64_t round_ = 0;

@@ -1,7 +1,7 @@
 // colonnade/comm/detail/shared_world.cpp
 #include "colonnade/comm/detail/shared_world.h"
 
-#include "colonnade/comm/detail/rank_list.h"
+#include "colonnade/comm/detail/waits.h"
 #include "colonnade/core/error.h"
 
 #include <algorithm>
@@ -9,14 +9,20 @@
 #include <utility>
 
 namespace colonnade::detail {
+namespace {
+
+constexpr uint64_t kNoCall = ~uint64_t{0};
+
+}  // namespace
 
 SharedWorld::SharedWorld(int world_size,
                          std::chrono::milliseconds default_timeout)
-    : size(world_size),
+    : Watch(patience_for(world_size)),
+      size(world_size),
       timeout(default_timeout),
-      patience(patience_for(world_size)),
       left_(static_cast<size_t>(world_size)),
-      waiting_(static_cast<size_t>(world_size)) {}
+      waiting_(static_cast<size_t>(world_size)),
+      returned_from_(static_cast<size_t>(world_size), kNoCall) {}
 
 std::shared_ptr<SharedGroup> SharedWorld::join(
     int rank, const std::string& name, const std::vector<int64_t>& ranks) {
@@ -111,11 +117,7 @@ void SharedWorld::throw_reason(const Meeting& meeting, int rank,
     std::copy_if(
         meeting.ranks.begin(), meeting.ranks.end(), std::back_inserter(gone),
         [&](int64_t member) { return left_[static_cast<size_t>(member)]; });
-    fail_locked(concat(rank_list(gone), gone.size() == 1 ? " has" : " have",
-                       " returned, but rank ", rank, " waits for ",
-                       gone.size() == 1 ? "it" : "them", " in ",
-                       to_string(call), " of ", meeting.name,
-                       "; all ranks must make the same calls"));
+    fail_locked(has_returned(gone, rank, call, meeting.name));
   }
   throw CommError(reason_);
 }
@@ -124,7 +126,10 @@ void SharedWorld::block(int rank, const Meeting& meeting, uint64_t round,
                         const Call& call) {
   std::lock_guard lock(mutex_);
   waiting_[static_cast<size_t>(rank)] = {&meeting, round, call};
-  const std::string reason = circle();
+  std::string reason = in_vain(rank);
+  if (reason.empty()) {
+    reason = circle();
+  }
   if (!reason.empty()) {
     fail_locked(reason);
   }
@@ -135,9 +140,46 @@ void SharedWorld::unblock(int rank) noexcept {
   waiting_[static_cast<size_t>(rank)].meeting = nullptr;
 }
 
+void SharedWorld::rest(int rank, uint64_t call) noexcept {
+  std::lock_guard lock(mutex_);
+  returned_from_[static_cast<size_t>(rank)] = call;
+  for (int other = 0; other < size; ++other) {
+    try {
+      const std::string reason = in_vain(other);
+      if (!reason.empty()) {
+        fail_locked(reason);
+      }
+    } catch (...) {  // no memory for the text
+      fail_locked("a rank waits for one that has returned");
+    }
+  }
+}
+
+bool SharedWorld::rests(int64_t rank) const {
+  // Where another rank is blocked, `call_` is the number of that rank's call:
+  // the next one does not begin before it has returned.
+  return returned_from_[static_cast<size_t>(rank)] ==
+         call_.load(std::memory_order_relaxed);
+}
+
+std::string SharedWorld::in_vain(int rank) const {
+  // A member that rests has not come to a round that waits: whoever came to it
+  // is blocked there.
+  const Waiting& waiting = waiting_[static_cast<size_t>(rank)];
+  if (waiting.meeting == nullptr ||
+      waiting.meeting->arrival.state(waiting.round) != Gate::State::kWaiting) {
+    return {};
+  }
+  std::vector<int64_t> gone;
+  std::copy_if(waiting.meeting->ranks.begin(), waiting.meeting->ranks.end(),
+               std::back_inserter(gone),
+               [&](int64_t member) { return rests(member); });
+  return gone.empty()
+             ? std::string()
+             : has_returned(gone, rank, waiting.call, waiting.meeting->name);
+}
+
 std::string SharedWorld::circle() const {
-  // Whoever waits for nobody in the set will be freed: what is left when all
-  // such have been taken out waits for itself, for ever.
   std::vector<bool> stuck(waiting_.size());
   for (size_t i = 0; i < stuck.size(); ++i) {
     const Waiting& waiting = waiting_[i];
@@ -145,45 +187,31 @@ std::string SharedWorld::circle() const {
         waiting.meeting != nullptr &&
         waiting.meeting->arrival.state(waiting.round) == Gate::State::kWaiting;
   }
-  for (bool changed = true; changed;) {
-    changed = false;
-    for (size_t i = 0; i < stuck.size(); ++i) {
-      if (!stuck[i]) {
-        continue;
-      }
-      const Meeting* meeting = waiting_[i].meeting;
-      if (std::none_of(meeting->ranks.begin(), meeting->ranks.end(),
-                       [&](int64_t member) {
-                         const auto m = static_cast<size_t>(member);
-                         return stuck[m] && waiting_[m].meeting != meeting;
-                       })) {
-        stuck[i] = false;
-        changed = true;
-      }
-    }
-  }
-  std::string text;
+  keep_circle(stuck, [&](size_t i, size_t j) {
+    const Meeting* const meeting = waiting_[i].meeting;
+    const std::vector<int64_t>& ranks = meeting->ranks;
+    return waiting_[j].meeting != meeting &&
+           std::find(ranks.begin(), ranks.end(), static_cast<int64_t>(j)) !=
+               ranks.end();
+  });
+  std::vector<std::string> waits;
   for (size_t i = 0; i < stuck.size(); ++i) {
     if (stuck[i]) {
-      text += concat(text.empty() ? "" : "; ", where(static_cast<int>(i)));
+      waits.push_back(where(static_cast<int>(i)));
     }
   }
-  return text.empty()
-             ? text
-             : concat("ranks wait for each other: ", text,
-                      "; all ranks must make the same calls in the same order");
+  return waits.empty() ? std::string() : wait_for_each_other(waits);
 }
 
 std::string SharedWorld::where(int rank) const {
   const Waiting& waiting = waiting_[static_cast<size_t>(rank)];
-  return concat("rank ", rank, " waits in ", to_string(waiting.call), ", call ",
-                waiting.round + 1, " of ", waiting.meeting->name);
+  return waits_in(rank, waiting.call, waiting.round, waiting.meeting->name);
 }
 
 std::string SharedWorld::absent(const Meeting& meeting, uint64_t round) const {
   std::lock_guard lock(mutex_);
   std::vector<int64_t> missing;
-  std::string elsewhere;
+  std::vector<std::string> waits;
   for (const int64_t member : meeting.ranks) {
     const Waiting& waiting = waiting_[static_cast<size_t>(member)];
     if (waiting.meeting == &meeting && waiting.round == round) {
@@ -191,10 +219,10 @@ std::string SharedWorld::absent(const Meeting& meeting, uint64_t round) const {
     }
     missing.push_back(member);
     if (waiting.meeting != nullptr) {
-      elsewhere += "; " + where(static_cast<int>(member));
+      waits.push_back(where(static_cast<int>(member)));
     }
   }
-  return concat(rank_list(missing), ", which did not come", elsewhere);
+  return did_not_come(missing, waits);
 }
 
 }  // namespace colonnade::detail

@@ -3,8 +3,9 @@
 
 #include "colonnade/comm/call.h"
 #include "colonnade/comm/detail/meeting.h"
-#include "colonnade/comm/detail/patience.h"
+#include "colonnade/comm/detail/watch.h"
 
+#include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <map>
@@ -27,15 +28,15 @@ struct SharedGroup {
 };
 
 /// What the ranks of a world of threads share: who failed, who left, who waits
-/// where, and the groups. Everything but `patience` and `timeout` is behind one
-/// mutex, which no call takes unless it must sleep or fail.
-class SharedWorld {
+/// where, who rests, and the groups. Everything but `patience`, `timeout` and
+/// the number of the call is behind one mutex, which no collective takes unless
+/// it must sleep or fail.
+class SharedWorld final : public Watch {
  public:
   SharedWorld(int size, std::chrono::milliseconds default_timeout);
 
   const int size;
   const std::chrono::milliseconds timeout;  ///< What groups start with.
-  const Patience patience;
 
   /// The group that `rank`'s call of make_group is a part of.
   std::shared_ptr<SharedGroup> join(int rank, const std::string& name,
@@ -43,22 +44,27 @@ class SharedWorld {
   /// The meeting for sends of `src` to `dst`, ranks in the group.
   Meeting& pair(SharedGroup& group, int src, int dst);
 
-  /// Records why the world failed, unless it has failed before, and turns away
-  /// everyone who waits.
-  void fail(std::string_view reason) noexcept;
+  void fail(std::string_view reason) noexcept override;
   /// Rank `rank` comes to no meeting any more.
   void leave(int rank) noexcept;
-  /// Throws the first reason. Where there is none, the meeting was shut because
-  /// a member left, and `call` of `rank`, which cannot happen, is the reason.
+  /// Makes what `rest` noted void. No rank is in the call yet.
+  void begin_call(uint64_t call) noexcept {
+    call_.store(call, std::memory_order_relaxed);
+  }
+  /// Notes that `rank` has returned from `call`, and fails the world where
+  /// another waits for it.
+  void rest(int rank, uint64_t call) noexcept;
   [[noreturn]] void throw_reason(const Meeting& meeting, int rank,
-                                 const Call& call);
+                                 const Call& call) override;
 
-  /// Notes that `rank` waits, and fails the world where it waits in a circle.
+  /// Fails the world where `rank` waits in a circle or for a rank that rests.
   void block(int rank, const Meeting& meeting, uint64_t round,
-             const Call& call);
-  void unblock(int rank) noexcept;
-  /// Who did not come to `round`, and what each of them waits for instead.
-  std::string absent(const Meeting& meeting, uint64_t round) const;
+             const Call& call) override;
+  void unblock(int rank) noexcept override;
+  std::chrono::nanoseconds look(const Meeting&) override {
+    return std::chrono::seconds(10);  // threads are not lost
+  }
+  std::string absent(const Meeting& meeting, uint64_t round) const override;
 
  private:
   struct Waiting {
@@ -75,6 +81,8 @@ class SharedWorld {
   void shut_if_dead(Meeting& meeting) noexcept;
   void shut_dead() noexcept;
   std::string circle() const;
+  bool rests(int64_t rank) const;
+  std::string in_vain(int rank) const;
   std::string where(int rank) const;
 
   mutable std::mutex mutex_;
@@ -82,8 +90,11 @@ class SharedWorld {
   bool failed_ = false;
   std::vector<bool> left_;
   std::vector<Waiting> waiting_;
+  std::vector<uint64_t> returned_from_;  ///< The call, by rank.
   std::map<std::pair<std::string, std::vector<int64_t>>, Entry> entries_;
   std::vector<std::weak_ptr<SharedGroup>> groups_;
+  // Written in every call, so apart from what collectives read.
+  alignas(64) std::atomic<uint64_t> call_{0};
 };
 
 }  // namespace colonnade::detail

@@ -6,12 +6,12 @@
 #include "colonnade/comm/detail/reduce_kernels.h"
 #include "colonnade/comm/detail/self_backend.h"
 #include "colonnade/comm/detail/shared_world.h"
+#include "colonnade/comm/detail/slices.h"
 #include "colonnade/core/error.h"
 
 #include <ATen/core/Tensor.h>
 
 #include <algorithm>
-#include <cstring>
 #include <memory>
 #include <string>
 #include <utility>
@@ -19,26 +19,12 @@
 namespace colonnade::detail {
 namespace {
 
-void copy_bytes(std::byte* to, const std::byte* from, size_t bytes) {
-  if (bytes > 0) {
-    std::memcpy(to, from, bytes);
-  }
-}
-
 std::byte* bytes_of(at::Tensor& x) {
   return static_cast<std::byte*>(x.mutable_data_ptr());
 }
 
 const std::byte* bytes_of(const at::Tensor& x) {
   return static_cast<const std::byte*>(x.const_data_ptr());
-}
-
-/// Where part `i` of `n` elements split over `parts` begins: whole cache lines,
-/// so that two ranks never write to one.
-int64_t slice_begin(int64_t n, int64_t parts, int64_t i, int64_t item_bytes) {
-  const int64_t line = std::max<int64_t>(1, 64 / item_bytes);
-  const int64_t lines = (n + line - 1) / line;
-  return std::min(n, lines * i / parts * line);
 }
 
 class ThreadsGroup final : public Group {
@@ -242,6 +228,12 @@ class ThreadsWorld final : public World {
   }
 
   void leave() noexcept override { shared_->leave(rank_); }
+
+  void begin_call(uint64_t call) noexcept override {
+    shared_->begin_call(call);
+  }
+
+  void rest(uint64_t call) noexcept override { shared_->rest(rank_, call); }
 
  private:
   std::shared_ptr<SharedWorld> shared_;

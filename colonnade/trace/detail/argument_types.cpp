@@ -102,7 +102,8 @@ bool accepts(const Type& type, const Argument& argument) {
                            static_cast<int64_t>(at::ScalarType::Undefined));
     case TypeKind::LayoutType:
       return is_enumerator(argument,
-                           static_cast<int64_t>(at::Layout::NumOptions));
+                           static_cast<int64_t>(at::Layout::NumOptions)) &&
+             argument.as<int64_t>() != static_cast<int64_t>(at::kMkldnn);
     case TypeKind::MemoryFormatType:
       return is_enumerator(argument,
                            static_cast<int64_t>(at::MemoryFormat::NumOptions));

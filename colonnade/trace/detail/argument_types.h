@@ -15,7 +15,8 @@ bool is_number(const Argument& argument);
 
 /// Whether replay can hand the argument to an op that declares this type. A
 /// dtype, layout or memory format is one that torch has, since ops look it up
-/// in tables. No argument fits a Storage, a Stream, a class.
+/// in tables; not the layout Mkldnn, on which many crash. No argument fits a
+/// Storage, a Stream, a class.
 bool accepts(const c10::Type& type, const Argument& argument);
 
 /// Whether an op that declares this type can give the result; it may always be

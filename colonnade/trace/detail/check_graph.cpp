@@ -52,8 +52,9 @@ class Checker {
 
   void check_calls();
   void check_call(const Node& node);
-  void check_references(const Argument& argument, const std::string& place,
-                        size_t depth);
+  void check_length(const Argument& argument, const c10::Argument& declared,
+                    const std::string& place) const;
+  void check_references(const Argument& argument, const std::string& place);
   void check_result(const Result& result, const c10::Type& type,
                     const std::string& place);
   void make_in_call(int value, const std::string& place);
@@ -302,7 +303,8 @@ void Checker::check_call(const Node& node) {
     require(accepts(*declared.real_type(), node.arguments[i]), at, ": is ",
             kind_of(node.arguments[i]), ", and the op takes ",
             declared.real_type()->str());
-    check_references(node.arguments[i], at, 1);
+    check_length(node.arguments[i], declared, at);
+    check_references(node.arguments[i], at);
   }
   for (size_t i = 0; i < node.results.size(); ++i) {
     check_result(node.results[i], *schema.returns()[i].real_type(),
@@ -310,8 +312,25 @@ void Checker::check_call(const Node& node) {
   }
 }
 
+/// Ops look into a list of a declared length (`int[2] stride`) unasked; one
+/// item stands for all.
+void Checker::check_length(const Argument& argument,
+                           const c10::Argument& declared,
+                           const std::string& place) const {
+  const auto* list = std::get_if<ArgumentList>(&argument.what);
+  const int32_t wanted = declared.N().value_or(1);
+  if (list == nullptr || wanted == 1 || list->size() == 1) {
+    return;
+  }
+  const auto& by_default = declared.default_value();
+  const bool is_default = by_default.has_value() && by_default->isList() &&
+                          by_default->toListRef().size() == list->size();
+  require(list->size() == static_cast<size_t>(wanted) || is_default, place,
+          ": has ", list->size(), " items, and the op takes ", wanted);
+}
+
 void Checker::check_references(const Argument& argument,
-                               const std::string& place, size_t depth) {
+                               const std::string& place) {
   if (const auto* value = std::get_if<Value>(&argument.what)) {
     require(is_value(value->id), place, ": is value %", value->id, " of ",
             graph_.values.size());
@@ -332,11 +351,11 @@ void Checker::check_references(const Argument& argument,
   } else if (const auto* wrapped = std::get_if<WrappedNumber>(&argument.what)) {
     require(wrapped->number.size() == 1 && is_number(wrapped->number[0]), place,
             ": wraps something that is no number");
-    check_references(wrapped->number[0], place, depth + 1);
+    check_references(wrapped->number[0], place);
   } else if (const auto* list = std::get_if<ArgumentList>(&argument.what)) {
     check_count(*list, "items in one list");
     for (const Argument& item : *list) {
-      check_references(item, place, depth + 1);
+      check_references(item, place);
     }
   } else if (const auto* device = std::get_if<c10::Device>(&argument.what)) {
     require(device->type() == graph_.device || device->is_cpu() ||
@@ -352,7 +371,7 @@ void Checker::check_result(const Result& result, const c10::Type& type,
   require(gives(type, result), place, ": does not fit the ", type.str(),
           " that the op gives");
   if (const auto* guard = std::get_if<Guard>(&result)) {
-    check_references(guard->expected, place, 1);
+    check_references(guard->expected, place);
   } else if (const auto* value = std::get_if<Value>(&result)) {
     make_in_call(value->id, place);
   } else if (const auto* list = std::get_if<std::vector<Value>>(&result)) {
@@ -387,7 +406,7 @@ void Checker::check_outputs() {
     const std::string place = concat("output ", i);
     require(!output.is<ArgumentList>() && !output.is<c10::Device>(), place,
             ": is ", kind_of(output), ", which no leaf is");
-    check_references(output, place, 1);
+    check_references(output, place);
   }
 }
 

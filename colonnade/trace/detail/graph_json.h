@@ -9,9 +9,10 @@
 
 namespace colonnade::trace::detail {
 
-/// A longer text, or one nested deeper, is refused before it is read.
-inline constexpr size_t kMaxJsonBytes = size_t{64} << 20;
+// A longer text, one nested deeper, or one with a longer string is refused.
+inline constexpr size_t kMaxJsonBytes = size_t{32} << 20;
 inline constexpr int kMaxJsonDepth = 128;
+inline constexpr size_t kMaxStringBytes = size_t{1} << 16;
 
 /// The text of graph.json: all of the graph but its prologue, and the schema of
 /// every op. Equal graphs have equal texts, on every rank.

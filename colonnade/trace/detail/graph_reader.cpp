@@ -2,13 +2,15 @@
 #include "colonnade/trace/detail/graph_reader.h"
 
 #include "colonnade/core/error.h"
+#include "colonnade/trace/detail/check_graph.h"
 #include "colonnade/trace/detail/graph_format.h"
+#include "colonnade/trace/detail/graph_json.h"
 
 #include <algorithm>
 #include <charconv>
 #include <limits>
-#include <map>
 #include <ostream>
+#include <set>
 #include <utility>
 
 namespace colonnade::trace::detail {
@@ -83,6 +85,8 @@ const json& Reader::member(const json& object, const char* key) const {
 
 const json& Reader::list(const json& value) const {
   require(value.is_array(), "has ", Shown{value}, ", not an array");
+  require(value.size() <= kMaxItems, "has a list of ", value.size(),
+          "; there are at most ", kMaxItems, " in one");
   return value;
 }
 
@@ -109,7 +113,10 @@ bool Reader::boolean(const json& value) const {
 
 std::string Reader::string(const json& value) const {
   require(value.is_string(), "has ", Shown{value}, ", not a string");
-  return value.get<std::string>();
+  const auto& text = value.get_ref<const std::string&>();
+  require(text.size() <= kMaxStringBytes, "has a string of ", text.size(),
+          " bytes; there are at most ", kMaxStringBytes);
+  return text;
 }
 
 double Reader::number(const json& value) const {
@@ -383,28 +390,30 @@ Weight Reader::weight(const json& object) const {
   return weight;
 }
 
-/// All differences at once: they tell a reader which torch wrote the file.
+/// All differences at once: they tell which torch wrote the file.
 void Reader::check_schemas(const json& ops,
                            const std::vector<Node>& nodes) const {
-  std::map<std::string, std::string> running;
-  for (const Node& node : nodes) {
-    running.try_emplace(node.op);
-  }
+  constexpr size_t kShown = 100;
+  std::set<std::string> checked;
   std::string differences;
-  for (auto& [op, schema] : running) {
-    const std::string saved = string(member(ops, op.c_str()));
-    schema = schema_of(op);
-    if (saved != schema) {
+  size_t count = 0;
+  for (const Node& node : nodes) {
+    if (!checked.insert(node.op).second) {
+      continue;
+    }
+    const std::string saved = string(member(ops, node.op.c_str()));
+    const std::string running = schema_of(node.op);
+    if (saved != running && ++count <= kShown) {
       differences +=
           concat("\n  ", saved, " in the file, ",
-                 schema.empty() ? "which this process lacks" : schema,
-                 schema.empty() ? "" : " in this process");
+                 running.empty() ? "which this process lacks"
+                                 : concat(running, " in this process"));
     }
   }
-  require(differences.empty(),
+  require(count == 0,
           "was written by another torch or other libraries of ops; load it "
-          "with those, or trace the model again:",
-          differences);
+          "with those, or trace the model again. ",
+          count, count == 1 ? " op differs:" : " ops differ:", differences);
 }
 
 Graph Reader::graph(const json& object) {

@@ -42,12 +42,14 @@ InputSizes changed(InputSizes sizes, const std::vector<Place>& places,
   return sizes;
 }
 
-/// Values to try in place of `n`, the likeliest first.
-std::vector<int64_t> candidates(int64_t n, int64_t step, bool is_size) {
-  const int64_t least = is_size ? 2 : 0;
+/// Values to try in place of `n`, the likeliest first: multiples of `step`
+/// where `n` is one. None is below `least`.
+std::vector<int64_t> candidates(int64_t n, int64_t step, int64_t least) {
+  const int64_t first = n % step == 0 ? step : 1;
   std::vector<int64_t> result;
-  for (const int64_t value : {n + 1, 2 * n, n + step, n + 2 * step, n + 3,
-                              3 * n, n - 1, n / 2, n - step, n - 2}) {
+  for (const int64_t value :
+       {n + first, 2 * n, n + 2 * first, n + step, n + 1, n + 3, 3 * n,
+        n - first, n / 2, n - step, n - 1}) {
     if (value >= least && value != n &&
         std::ranges::find(result, value) == result.end()) {
       result.push_back(value);
@@ -58,15 +60,36 @@ std::vector<int64_t> candidates(int64_t n, int64_t step, bool is_size) {
 
 class Search {
  public:
-  Search(InputSizes example, int64_t step, const TrySizes& try_sizes)
-      : example_(std::move(example)), step_(step), try_sizes_(try_sizes) {}
+  Search(const std::vector<IValue>& leaves, int64_t step,
+         const TrySizes& try_sizes)
+      : leaves_(leaves),
+        example_(sizes_of(leaves)),
+        step_(step),
+        try_sizes_(try_sizes) {}
+
+  /// The least value to try. Fewer features than the example has are not tried:
+  /// a program that takes the third of some parts without looking how many
+  /// there are would not throw but crash.
+  int64_t least_of(const std::vector<Place>& places) const {
+    int64_t least = 0;
+    for (const Place& place : places) {
+      const bool is_feature =
+          place.dim >= 1 &&
+          place.dim + 1 == static_cast<int>(example_.dims[place.leaf].size()) &&
+          leaves_[place.leaf].toTensor().is_floating_point();
+      least = std::max<int64_t>(least, is_feature ? value_at(example_, place)
+                                       : place.dim >= 0 ? 2
+                                                        : 0);
+    }
+    return least;
+  }
 
   /// Changes the places together. Empty where the model takes no other value.
   std::vector<int64_t> good_values(const std::vector<Place>& places,
                                    size_t wanted) const {
     std::vector<int64_t> good;
     for (const int64_t value :
-         candidates(value_at(example_, places[0]), step_, places[0].dim >= 0)) {
+         candidates(value_at(example_, places[0]), step_, least_of(places))) {
       if (good.size() < wanted &&
           try_sizes_(changed(example_, places, value))) {
         good.push_back(value);
@@ -126,6 +149,7 @@ class Search {
     }
   }
 
+  const std::vector<IValue>& leaves_;
   InputSizes example_;
   int64_t step_;
   const TrySizes& try_sizes_;
@@ -136,7 +160,7 @@ std::vector<VaryingPlaces> named_dims(
     const std::vector<IValue>& leaves, const InputSizes& example,
     const std::vector<std::vector<int64_t>>& dynamic, int64_t step,
     const TrySizes& try_sizes) {
-  const Search search(example, step, try_sizes);
+  const Search search(leaves, step, try_sizes);
   std::map<int64_t, std::vector<Place>> by_size;
   size_t tensor = 0;
   for (size_t leaf = 0; leaf < leaves.size(); ++leaf) {
@@ -224,7 +248,7 @@ std::vector<VaryingPlaces> find_varying(
     const std::vector<std::vector<int64_t>>& dynamic, int64_t step,
     const TrySizes& try_sizes) {
   const InputSizes example = sizes_of(leaves);
-  const Search search(example, step, try_sizes);
+  const Search search(leaves, step, try_sizes);
   std::vector<VaryingPlaces> varying;
   if (!dynamic.empty()) {
     varying = named_dims(leaves, example, dynamic, step, try_sizes);

@@ -3,6 +3,7 @@
 
 #include "colonnade/core/error.h"
 #include "colonnade/trace/detail/op_name.h"
+#include "colonnade/trace/detail/values.h"
 
 #include <ATen/ScalarOps.h>
 #include <ATen/core/List.h>
@@ -88,7 +89,8 @@ Operand compile_ints(const ArgumentList& items) {
 }
 
 Operand compile_list(const ArgumentList& items, const c10::TypePtr& element) {
-  if (element->kind() == TypeKind::OptionalType) {
+  if (element->kind() == TypeKind::OptionalType &&
+      without_optional(element)->kind() == TypeKind::TensorType) {
     return compile_tensors(items, Kind::kOptionalTensors);
   }
   Operand operand;
@@ -104,8 +106,9 @@ Operand compile_list(const ArgumentList& items, const c10::TypePtr& element) {
     case TypeKind::StringType:
       operand.constant = list_of<std::string>(items);
       return operand;
+    case TypeKind::OptionalType:
     case TypeKind::NumberType: {
-      c10::impl::GenericList list(c10::NumberType::get());
+      c10::impl::GenericList list(element);
       for (const Argument& item : items) {
         list.push_back(constant_of(item));
       }
@@ -130,19 +133,26 @@ void for_each_value(const Operand& operand, F&& f) {
   }
 }
 
-template <typename F>
-void for_each_result(const Instruction& instruction, F&& f) {
-  for (const Result& result : instruction.results) {
-    if (const auto* value = std::get_if<Value>(&result)) {
-      f(value->id);
-    } else if (const auto* list = std::get_if<std::vector<Value>>(&result)) {
-      for (const Value& item : *list) {
-        if (item.id >= 0) {
-          f(item.id);
-        }
-      }
-    }
+void check_guard(const Instruction& instruction, const Guard& guard,
+                 const IValue& value, const Sources& sources) {
+  const Argument& expected = guard.expected;
+  if (expected.is<bool>()) {
+    check_arg(value.toBool() == expected.as<bool>(),
+              "guard: ", c10::toString(instruction.op.operator_name()),
+              " gives ", value.toBool() ? "true" : "false", ", but gave ",
+              expected.as<bool>() ? "true" : "false",
+              " when the graph was recorded, and the program went another way "
+              "then; trace again with inputs like these");
+    return;
   }
+  const int64_t wanted = expected.is<ExpressionRef>()
+                             ? sources.numbers[static_cast<size_t>(
+                                   expected.as<ExpressionRef>().index)]
+                             : expected.as<int64_t>();
+  check_arg(value.toInt() == wanted,
+            "guard: ", c10::toString(instruction.op.operator_name()), " gives ",
+            value.toInt(), ", but the recorded program goes on with ", wanted,
+            "; trace again with inputs like these");
 }
 
 }  // namespace
@@ -162,6 +172,7 @@ Program::Program(Graph graph, at::Device device)
     outputs_.push_back(compile(output, c10::AnyType::get()));
   }
   find_last_uses();
+  find_direct_calls();
 }
 
 Instruction Program::compile(const Node& node) const {
@@ -220,8 +231,25 @@ void Program::find_last_uses() {
     stays[static_cast<size_t>(weight.value)] = true;
   }
   for (const Instruction& instruction : prologue_) {
-    for_each_result(instruction,
-                    [&](int id) { stays[static_cast<size_t>(id)] = true; });
+    for_each_result_value(instruction.results, [&](int id) {
+      stays[static_cast<size_t>(id)] = true;
+    });
+  }
+  std::vector<bool> asked(graph_.values.size(), false);
+  const auto ask = [&](int id) { asked[static_cast<size_t>(id)] = true; };
+  for (const Instruction& instruction : main_) {
+    for_each_result_value(instruction.results, ask);
+    for (const Operand& operand : instruction.arguments) {
+      for_each_value(operand, ask);
+    }
+  }
+  for (const Operand& output : outputs_) {
+    for_each_value(output, ask);
+  }
+  for (size_t id = 0; id < stays.size(); ++id) {
+    if (stays[id] && !asked[id]) {
+      spent_.push_back(static_cast<int>(id));
+    }
   }
   for (const Operand& output : outputs_) {
     for_each_value(output,
@@ -235,7 +263,7 @@ void Program::find_last_uses() {
         instruction.dead.push_back(id);
       }
     };
-    for_each_result(instruction, last);
+    for_each_result_value(instruction.results, last);
     for (Operand& operand : instruction.arguments) {
       for_each_value(operand, last);
     }
@@ -244,7 +272,7 @@ void Program::find_last_uses() {
       const auto at = std::ranges::find(instruction.dead, operand.index);
       int uses = 0;
       const auto count = [&](int id) { uses += id == operand.index ? 1 : 0; };
-      for_each_result(instruction, count);
+      for_each_result_value(instruction.results, count);
       for (const Operand& other : instruction.arguments) {
         for_each_value(other, count);
       }
@@ -257,10 +285,57 @@ void Program::find_last_uses() {
   }
 }
 
-struct Frame::Call {
-  const std::vector<IValue>& inputs;
-  const Numbers& numbers;
-};
+/// What an op of an unknown library gave may lie in memory which that keeps, so
+/// is not written to; nor is what was made of it.
+std::vector<bool> Program::find_foreign() const {
+  std::vector<bool> foreign(graph_.values.size(), false);
+  for (const Instruction& instruction : main_) {
+    const std::string& name = instruction.op.operator_name().name;
+    bool is_foreign = !name.starts_with("aten::") &&
+                      !name.starts_with("colonnade::") &&
+                      !name.starts_with("mkldnn::");
+    for (const Operand& operand : instruction.arguments) {
+      for_each_value(operand, [&](int id) {
+        is_foreign = is_foreign || foreign[static_cast<size_t>(id)];
+      });
+    }
+    for_each_result_value(instruction.results, [&](int id) {
+      foreign[static_cast<size_t>(id)] =
+          is_foreign || foreign[static_cast<size_t>(id)];
+    });
+  }
+  return foreign;
+}
+
+void Program::find_direct_calls() {
+  const std::vector<bool> foreign = find_foreign();
+  for (Instruction& instruction : main_) {
+    std::vector<Operand>& arguments = instruction.arguments;
+    DirectCall direct =
+        find_direct_call(graph_.nodes[instruction.node].op, arguments);
+    if (direct.call == nullptr) {
+      continue;
+    }
+    const Value* result = std::get_if<Value>(&instruction.results.at(0));
+    if (result == nullptr) {
+      continue;
+    }
+    const auto first = static_cast<size_t>(arguments[0].index);
+    const auto at = static_cast<size_t>(result->id);
+    if (arguments[0].kind != Kind::kLastValue || foreign[first] ||
+        graph_.values[first].dtype != graph_.values[at].dtype) {
+      direct.overwrite = nullptr;
+    }
+    for (Operand& operand : arguments) {
+      if (operand.kind == Kind::kLastValue) {
+        operand.kind = Kind::kValue;
+        instruction.dead.push_back(operand.index);
+      }
+    }
+    instruction.direct = direct;
+    instruction.result = result->id;
+  }
+}
 
 Frame::Frame(std::shared_ptr<const Program> program,
              const std::vector<Tensor>& weights)
@@ -276,9 +351,13 @@ Frame::Frame(std::shared_ptr<const Program> program,
   const std::vector<IValue> no_inputs;
   const Numbers no_numbers;
   for (const Instruction& instruction : program_->prologue()) {
-    execute(instruction, {no_inputs, no_numbers});
-    for_each_result(instruction,
-                    [&](int id) { bound_[static_cast<size_t>(id)] = true; });
+    execute(instruction, {values_, no_inputs, no_numbers});
+    for_each_result_value(instruction.results, [&](int id) {
+      bound_[static_cast<size_t>(id)] = true;
+    });
+  }
+  for (const int value : program_->spent()) {
+    values_[static_cast<size_t>(value)] = IValue();
   }
 }
 
@@ -298,13 +377,13 @@ std::vector<IValue> Frame::run(const std::vector<IValue>& inputs,
       values_[static_cast<size_t>(graph.inputs[i].value)] = inputs[i];
     }
   }
-  const Call call{inputs, numbers};
+  const Sources sources{values_, inputs, numbers};
   try {
     for (const Instruction& instruction : program_->instructions()) {
       if (observer != nullptr) [[unlikely]] {
         observer->before(instruction);
       }
-      execute(instruction, call);
+      execute(instruction, sources);
       if (observer != nullptr) [[unlikely]] {
         observer->after(instruction);
       }
@@ -316,7 +395,7 @@ std::vector<IValue> Frame::run(const std::vector<IValue>& inputs,
   std::vector<IValue> outputs;
   outputs.reserve(program_->outputs().size());
   for (const Operand& output : program_->outputs()) {
-    outputs.push_back(operand(output, call));
+    outputs.push_back(operand(output, sources));
   }
   // Outputs and inputs; everything else went where it was last asked for.
   for (const Operand& output : program_->outputs()) {
@@ -343,7 +422,11 @@ void Frame::forget() {
   stack_.clear();
 }
 
-void Frame::execute(const Instruction& instruction, const Call& call) {
+void Frame::execute(const Instruction& instruction, const Sources& sources) {
+  if (instruction.direct.call != nullptr) {
+    execute_direct(instruction, sources);
+    return;
+  }
   stack_.clear();
   for (const Operand& argument : instruction.arguments) {
     switch (argument.kind) {
@@ -358,7 +441,7 @@ void Frame::execute(const Instruction& instruction, const Call& call) {
             std::move(values_[static_cast<size_t>(argument.index)]));
         break;
       default:
-        stack_.push_back(operand(argument, call));
+        stack_.push_back(operand(argument, sources));
     }
   }
   instruction.op.callBoxed(&stack_);
@@ -378,7 +461,7 @@ void Frame::execute(const Instruction& instruction, const Call& call) {
         }
       }
     } else if (const auto* guard = std::get_if<Guard>(&result)) {
-      check_guard(instruction, *guard, stack_[i], call);
+      check_guard(instruction, *guard, stack_[i], sources);
     }
   }
   for (const int value : instruction.dead) {
@@ -386,7 +469,22 @@ void Frame::execute(const Instruction& instruction, const Call& call) {
   }
 }
 
-IValue Frame::operand(const Operand& operand, const Call& call) {
+void Frame::execute_direct(const Instruction& instruction,
+                           const Sources& sources) {
+  const DirectCall& direct = instruction.direct;
+  const bool overwrites = direct.overwrite != nullptr &&
+                          may_overwrite(instruction.arguments, sources);
+  Tensor result = (overwrites ? direct.overwrite : direct.call)(
+      instruction.arguments, sources);
+  if (instruction.result >= 0) {
+    values_[static_cast<size_t>(instruction.result)] = std::move(result);
+  }
+  for (const int value : instruction.dead) {
+    values_[static_cast<size_t>(value)] = IValue();
+  }
+}
+
+IValue Frame::operand(const Operand& operand, const Sources& sources) {
   switch (operand.kind) {
     case Kind::kConstant:
       return operand.constant;
@@ -394,11 +492,11 @@ IValue Frame::operand(const Operand& operand, const Call& call) {
     case Kind::kLastValue:
       return values_[static_cast<size_t>(operand.index)];
     case Kind::kInt:
-      return call.numbers[static_cast<size_t>(operand.index)];
+      return sources.numbers[static_cast<size_t>(operand.index)];
     case Kind::kFloat:
-      return call.inputs[static_cast<size_t>(operand.index)];
+      return sources.inputs[static_cast<size_t>(operand.index)];
     case Kind::kNumber:
-      return wrapped(this->operand(operand.number[0], call).toScalar());
+      return wrapped(this->operand(operand.number[0], sources).toScalar());
     case Kind::kTensors: {
       c10::List<Tensor> list;
       list.reserve(operand.values.size());
@@ -423,34 +521,12 @@ IValue Frame::operand(const Operand& operand, const Call& call) {
       std::vector<int64_t> ints = operand.ints;
       for (const auto& [place, expression] : operand.computed) {
         ints[static_cast<size_t>(place)] =
-            call.numbers[static_cast<size_t>(expression)];
+            sources.numbers[static_cast<size_t>(expression)];
       }
       return ints;
     }
   }
   return {};
-}
-
-void Frame::check_guard(const Instruction& instruction, const Guard& guard,
-                        const IValue& value, const Call& call) const {
-  const Argument& expected = guard.expected;
-  if (expected.is<bool>()) {
-    check_arg(value.toBool() == expected.as<bool>(),
-              "guard: ", c10::toString(instruction.op.operator_name()),
-              " gives ", value.toBool() ? "true" : "false", ", but gave ",
-              expected.as<bool>() ? "true" : "false",
-              " when the graph was recorded, and the program went another way "
-              "then; trace again with inputs like these");
-    return;
-  }
-  const int64_t wanted = expected.is<ExpressionRef>()
-                             ? call.numbers[static_cast<size_t>(
-                                   expected.as<ExpressionRef>().index)]
-                             : expected.as<int64_t>();
-  check_arg(value.toInt() == wanted,
-            "guard: ", c10::toString(instruction.op.operator_name()), " gives ",
-            value.toInt(), ", but the recorded program goes on with ", wanted,
-            "; trace again with inputs like these");
 }
 
 }  // namespace colonnade::trace::detail

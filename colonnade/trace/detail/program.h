@@ -1,6 +1,9 @@
 // colonnade/trace/detail/program.h
 #pragma once
 
+#include "colonnade/core/api.h"
+#include "colonnade/trace/detail/direct_call.h"
+#include "colonnade/trace/detail/operand.h"
 #include "colonnade/trace/graph.h"
 
 #include <ATen/core/Tensor.h>
@@ -8,35 +11,11 @@
 #include <ATen/core/ivalue.h>
 #include <ATen/core/stack.h>
 
-#include <cstdint>
+#include <cstddef>
 #include <memory>
-#include <utility>
 #include <vector>
 
 namespace colonnade::trace::detail {
-
-/// An argument as replay finds it: a constant made once, or where to look.
-struct Operand {
-  enum class Kind : uint8_t {
-    kConstant,
-    kValue,
-    kLastValue,        ///< Nobody asks for the value after this.
-    kInt,              ///< Of an expression.
-    kFloat,            ///< Of an input.
-    kNumber,           ///< A wrapped number made of an int or a float.
-    kTensors,          ///< A list of values.
-    kOptionalTensors,  ///< A list of values and nothing.
-    kInts,             ///< A list in which some are of expressions.
-  };
-
-  Kind kind = Kind::kConstant;
-  int index = -1;  ///< Of the value, expression or input.
-  c10::IValue constant;
-  std::vector<int> values;                    ///< -1: nothing.
-  std::vector<int64_t> ints;                  ///< With places for these:
-  std::vector<std::pair<int, int>> computed;  ///< Place, expression.
-  std::vector<Operand> number;                ///< One: what a kNumber wraps.
-};
 
 /// A dispatcher call with everything looked up that can be.
 struct Instruction {
@@ -47,11 +26,13 @@ struct Instruction {
   std::vector<Operand> arguments;
   std::vector<Result> results;
   std::vector<int> dead;  ///< Values that nobody asks for after this.
+  DirectCall direct;      ///< Empty: called through the stack.
+  int result = -1;        ///< The value that a direct call gives; -1: none.
 };
 
 /// A graph made ready to run on one kind of device. Not changed by running, so
 /// that all ranks and sessions share it.
-class Program {
+class COLONNADE_API Program {
  public:
   /// graph  checked
   Program(Graph graph, at::Device device);
@@ -60,22 +41,23 @@ class Program {
   const std::vector<Instruction>& prologue() const { return prologue_; }
   const std::vector<Instruction>& instructions() const { return main_; }
   const std::vector<Operand>& outputs() const { return outputs_; }
+  /// Values of weights and of the prologue that only the prologue asks for.
+  const std::vector<int>& spent() const { return spent_; }
 
  private:
   Instruction compile(const Node& node) const;
   Operand compile(const Argument& argument, const c10::TypePtr& type) const;
   void find_last_uses();
+  std::vector<bool> find_foreign() const;
+  void find_direct_calls();
 
   Graph graph_;
   at::Device device_;
   std::vector<Instruction> prologue_;
   std::vector<Instruction> main_;
   std::vector<Operand> outputs_;
+  std::vector<int> spent_;
 };
-
-/// What a call brings along, beside the leaves of its inputs: the value of each
-/// of Graph::expressions at this degree.
-using Numbers = std::vector<int64_t>;
 
 /// Called around each instruction, for profiles.
 class RunObserver {
@@ -86,10 +68,11 @@ class RunObserver {
 };
 
 /// One rank's values while a program runs. Used by one thread at a time.
-class Frame {
+class COLONNADE_API Frame {
  public:
   /// weights  one for each of Graph::weights, on the program's device. Runs the
-  ///          prologue, so is called on the rank's thread, as run is.
+  ///          prologue, so is called on the rank's thread, as run is. Those
+  ///          that only the prologue asks for are not kept.
   Frame(std::shared_ptr<const Program> program,
         const std::vector<at::Tensor>& weights);
 
@@ -108,11 +91,9 @@ class Frame {
   const Program& program() const { return *program_; }
 
  private:
-  struct Call;
-  void execute(const Instruction& instruction, const Call& call);
-  c10::IValue operand(const Operand& operand, const Call& call);
-  void check_guard(const Instruction& instruction, const Guard& guard,
-                   const c10::IValue& value, const Call& call) const;
+  void execute(const Instruction& instruction, const Sources& sources);
+  void execute_direct(const Instruction& instruction, const Sources& sources);
+  c10::IValue operand(const Operand& operand, const Sources& sources);
   void forget();
 
   std::shared_ptr<const Program> program_;

@@ -51,11 +51,13 @@ struct Recording {
 /// Errors  what `forward` throws; InvalidArgument names the op, the argument
 ///         and the values where data changed behind the dispatcher, a parameter
 ///         is written to, or an op takes or gives what a graph cannot hold
-Recording record(const Forward& forward, const std::vector<c10::IValue>& inputs,
-                 const std::vector<NamedTensor>& tensors);
+COLONNADE_API Recording record(const Forward& forward,
+                               const std::vector<c10::IValue>& inputs,
+                               const std::vector<NamedTensor>& tensors);
 
 /// The inputs with every tensor in them copied.
-std::vector<c10::IValue> copy_inputs(const std::vector<c10::IValue>& inputs);
+COLONNADE_API std::vector<c10::IValue> copy_inputs(
+    const std::vector<c10::IValue>& inputs);
 
 /// For errors: "F32 [2, 3] (0.5, 1, …)".
 std::string show_tensor(const at::Tensor& tensor);

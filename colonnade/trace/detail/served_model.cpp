@@ -4,6 +4,7 @@
 #include "colonnade/core/error.h"
 #include "colonnade/parallel_state/parallel_state.h"
 #include "colonnade/trace/detail/check_inputs.h"
+#include "colonnade/trace/detail/passes/passes.h"
 #include "colonnade/trace/detail/structure.h"
 
 #include <ATen/ops/zeros.h>
@@ -58,8 +59,13 @@ ServedModel::ServedModel(Graph graph, RankWeights weights, at::Device device,
   prepare(optimize);
 }
 
-void ServedModel::prepare(bool /*optimize*/) {
-  program_ = std::make_shared<const Program>(graph_, device_);
+void ServedModel::prepare(bool optimize) {
+  PassFacts facts;
+  facts.device = device_;
+  facts.degree = degree_;
+  facts.weights = weights_[0].tensors;
+  program_ = std::make_shared<const Program>(
+      optimize ? detail::optimize(graph_, facts) : graph_, device_);
   ranks_.resize(weights_.size());
   run_on_ranks([&](int rank) {
     const auto at = static_cast<size_t>(rank);

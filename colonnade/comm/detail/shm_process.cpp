@@ -1,0 +1,69 @@
+// colonnade/comm/detail/shm_process.cpp
+#include "colonnade/comm/detail/shm_process.h"
+
+#include <poll.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <fstream>
+#include <sstream>
+#include <string>
+#include <utility>
+
+namespace colonnade::detail {
+
+ShmProcess::ShmProcess(pid_t pid, uint64_t start) : pid_(pid), start_(start) {
+#ifdef SYS_pidfd_open
+  handle_ = static_cast<int>(syscall(SYS_pidfd_open, pid, 0));
+  if (handle_ >= 0 && start_of(pid) != start) {  // another by now
+    close(std::exchange(handle_, -1));
+  }
+#endif
+}
+
+ShmProcess::ShmProcess(ShmProcess&& other) noexcept {
+  *this = std::move(other);
+}
+
+ShmProcess& ShmProcess::operator=(ShmProcess&& other) noexcept {
+  std::swap(pid_, other.pid_);
+  std::swap(start_, other.start_);
+  std::swap(handle_, other.handle_);
+  return *this;
+}
+
+ShmProcess::~ShmProcess() {
+  if (handle_ >= 0) {
+    close(handle_);
+  }
+}
+
+bool ShmProcess::lives() const {
+  if (handle_ < 0) {
+    return start_of(pid_) == start_;
+  }
+  pollfd ended{handle_, POLLIN, 0};
+  return poll(&ended, 1, 0) != 1;
+}
+
+uint64_t ShmProcess::start_of(pid_t pid) {
+  std::ifstream file("/proc/" + std::to_string(pid) + "/stat");
+  std::string text;
+  std::getline(file, text);
+  const size_t name_end = text.rfind(')');  // the name may have any characters
+  if (name_end == std::string::npos) {
+    return 0;
+  }
+  std::istringstream fields(text.substr(name_end + 1));
+  std::string state;
+  fields >> state;
+  std::string skipped;
+  for (int field = 4; field < 22; ++field) {
+    fields >> skipped;
+  }
+  uint64_t start = 0;
+  fields >> start;
+  return state == "Z" || state == "X" ? 0 : start;
+}
+
+}  // namespace colonnade::detail

@@ -1,0 +1,33 @@
+// colonnade/comm/detail/shm_process.h
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstdint>
+
+namespace colonnade::detail {
+
+/// Another process of this host, held on to: no later one that gets its number
+/// is taken for it.
+class ShmProcess {
+ public:
+  ShmProcess() = default;
+  /// start  as `start_of(pid)` says while it lives
+  ShmProcess(pid_t pid, uint64_t start);
+  ShmProcess(ShmProcess&& other) noexcept;
+  ShmProcess& operator=(ShmProcess&& other) noexcept;
+  ~ShmProcess();
+
+  bool lives() const;
+
+  /// When it was started, in ticks since the host was; 0 where there is no such
+  /// process, or it has ended and its parent has not taken notice yet.
+  static uint64_t start_of(pid_t pid);
+
+ private:
+  pid_t pid_ = 0;
+  uint64_t start_ = 0;
+  int handle_ = -1;  ///< A pidfd, where the system has them.
+};
+
+}  // namespace colonnade::detail

@@ -125,9 +125,11 @@ std::shared_ptr<Rendezvous> file_rendezvous(const std::string& path, int size,
   check<CommError>(info.st_uid == geteuid(), "rendezvous: ", path,
                    " is another user's; name a file of your own");
   try {
-    return std::make_shared<StoreRendezvous>(
-        c10::make_intrusive<c10d::FileStore>(path, size), std::move(prefix),
-        path);
+    auto store = c10::make_intrusive<c10d::FileStore>(path, size);
+    // How long c10d waits for a file that another process has removed.
+    store->setTimeout(std::chrono::milliseconds(500));
+    return std::make_shared<StoreRendezvous>(std::move(store),
+                                             std::move(prefix), path);
   } catch (const std::exception& error) {
     throw CommError(
         concat("rendezvous: cannot use ", path, ": ", first_line(error)));

@@ -15,7 +15,7 @@
 namespace colonnade {
 
 inline void expect_same(const at::Tensor& got, const at::Tensor& want,
-                 const std::string& what) {
+                        const std::string& what) {
   EXPECT_TRUE(at::equal(got, want)) << what << " differs";
 }
 

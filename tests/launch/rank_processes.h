@@ -37,7 +37,7 @@ class RankProcesses {
   void kill(size_t i) const;
   /// What became of each. Those that run for longer than `limit` are killed.
   std::vector<RankResult> finish(
-      std::chrono::seconds limit = std::chrono::seconds(60));
+      std::chrono::seconds limit = std::chrono::seconds(45));
 
   const TemporaryFolder& folder() const { return folder_; }
 

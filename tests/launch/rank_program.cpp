@@ -11,12 +11,10 @@
 
 #include <gtest/gtest.h>
 
-#include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <exception>
 #include <functional>
-#include <iterator>
 #include <map>
 #include <stdexcept>
 #include <string>
@@ -37,8 +35,8 @@ constexpr at::ScalarType kDtypes[] = {at::kFloat,    at::kDouble, at::kHalf,
 void collectives() {
   const GroupPtr group = make_world_group();
   for (const at::ScalarType dtype : kDtypes) {
-    // Around the size up to which tensors go along with the call, too.
-    for (const int64_t n : {0, 1, 7, 511, 1025, 4097, 20003}) {
+    // Below and above the size up to which tensors go along with the call.
+    for (const int64_t n : {0, 7, 300, 20003}) {
       check_collectives(*group, n, dtype);
     }
   }
@@ -50,7 +48,7 @@ void subgroups(int rank) {
   const GroupPtr column = make_group({rank % 2, rank % 2 + 2});
   const GroupPtr alone = make_group({rank});
   const GroupPtr all = make_world_group();
-  for (const at::ScalarType dtype : kDtypes) {
+  for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16, at::kLong}) {
     for (const int64_t n : {3, 3000}) {  // interleaved
       for (const GroupPtr& group : {row, all, column, alone}) {
         check_collectives(*group, n, dtype);

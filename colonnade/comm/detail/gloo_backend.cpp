@@ -228,10 +228,10 @@ class GlooGroup final : public Group {
     CallKey want = mine.key;
     want.peer = rank();
     if (theirs.key == want) {  // both send, or both receive
-      world_->fail_and_throw(concat(
-          "ranks wait for each other: ", where(std::min(rank(), peer)), "; ",
-          where(std::max(rank(), peer)),
-          "; all ranks must make the same calls in the same order"));
+      world_->fail_and_throw(
+          concat("ranks wait for each other: ", where(std::min(rank(), peer)),
+                 "; ", where(std::max(rank(), peer)),
+                 "; all ranks must make the same calls in the same order"));
     }
     want.collective = mine.key.collective == Collective::kSend
                           ? Collective::kRecv

@@ -114,12 +114,12 @@ GlooMesh::GlooMesh(const ProcessPlace& place) {
     throw;
   } catch (const std::exception& error) {
     const std::string text = error.what();
-    throw CommError(concat("gloo: rank ", place.rank, " of ", place.size,
-                           " cannot connect to the others: ",
-                           text.substr(0, text.find('\n')),
-                           local ? ""
-                                 : "; name the network interface to use in "
-                                   "COLONNADE_INTERFACE"));
+    throw CommError(concat(
+        "gloo: rank ", place.rank, " of ", place.size,
+        " cannot connect to the others: ", text.substr(0, text.find('\n')),
+        local ? ""
+              : "; name the network interface to use in "
+                "COLONNADE_INTERFACE"));
   }
 }
 

@@ -8,8 +8,7 @@
 
 namespace colonnade::detail {
 
-void write_error_file(const std::string& file,
-                      std::string_view text) noexcept {
+void write_error_file(const std::string& file, std::string_view text) noexcept {
   if (file.empty()) {
     return;
   }
@@ -19,8 +18,8 @@ void write_error_file(const std::string& file,
          {{"message", text},
           {"errorCode", 1},
           {"extraInfo", {{"timestamp", std::to_string(std::time(nullptr))}}}}}};
-    std::ofstream(file) << json.dump(
-        -1, ' ', false, nlohmann::json::error_handler_t::replace);
+    std::ofstream(file) << json.dump(-1, ' ', false,
+                                     nlohmann::json::error_handler_t::replace);
   } catch (...) {  // torchrun then says that there was no error file
   }
 }

@@ -5,6 +5,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <charconv>
 #include <filesystem>
@@ -113,9 +114,8 @@ std::optional<Claim> find_claim(const Reader& env) {
     // torchrun runs under mpirun and srun, once a host, and so does mpirun
     // under srun. Variables that a user set are to be right.
     const bool set_by_hand =
-        found->launcher == &kOwn ||
-        (found->launcher == &kTorchrun &&
-         env.text("TORCHELASTIC_RUN_ID").empty());
+        found->launcher == &kOwn || (found->launcher == &kTorchrun &&
+                                     env.text("TORCHELASTIC_RUN_ID").empty());
     check_arg(!set_by_hand || claim->size <= 1 ||
                   (claim->rank == found->rank && claim->size == found->size),
               "launch: ", found->text(), ", but ", claim->text(),
@@ -192,9 +192,8 @@ void set_address(LauncherPlace& place, const char* variable,
 bool find_users_store(LauncherPlace& place, const Reader& env) {
   const std::string master = env.text("COLONNADE_MASTER");
   place.file = env.text("COLONNADE_RENDEZVOUS");
-  check_arg(master.empty() || place.file.empty(),
-            "launch: COLONNADE_MASTER (", master,
-            ") and COLONNADE_RENDEZVOUS (", place.file,
+  check_arg(master.empty() || place.file.empty(), "launch: COLONNADE_MASTER (",
+            master, ") and COLONNADE_RENDEZVOUS (", place.file,
             ") both say where the ranks meet; unset one of them");
   if (!master.empty()) {
     set_address(place, "COLONNADE_MASTER", master);
@@ -222,9 +221,9 @@ void find_store(LauncherPlace& place, const Launcher& launcher,
     return;
   }
   if (place.one_host && &launcher != &kOwn && &launcher != &kTorchrun) {
-    place.file =
-        (std::filesystem::temp_directory_path() /
-         concat("colonnade-", geteuid(), '-', place.job)).string();
+    place.file = (std::filesystem::temp_directory_path() /
+                  concat("colonnade-", geteuid(), '-', place.job))
+                     .string();
     place.is_own_file = true;
     return;
   }
@@ -263,13 +262,11 @@ std::optional<LauncherPlace> find_launcher(const Environment& environment) {
     return std::nullopt;
   }
   const Launcher& launcher = *claim->launcher;
-  LauncherPlace place{.launcher = launcher.name,
-                      .rank = claim->rank,
-                      .size = claim->size};
-  place.one_host =
-      launcher.local_size != nullptr
-          ? env.number(launcher.local_size) == place.size
-          : env.number("SLURM_STEP_NUM_NODES") == 1;
+  LauncherPlace place{
+      .launcher = launcher.name, .rank = claim->rank, .size = claim->size};
+  place.one_host = launcher.local_size != nullptr
+                       ? env.number(launcher.local_size) == place.size
+                       : env.number("SLURM_STEP_NUM_NODES") == 1;
   place.job = job_of(launcher, env);
   find_store(place, launcher, env);
   return place;

@@ -1,6 +1,8 @@
 // colonnade/launch/detail/launcher.h
 #pragma once
 
+#include "colonnade/core/api.h"
+
 #include <cstdint>
 #include <functional>
 #include <optional>
@@ -29,6 +31,8 @@ struct LauncherPlace {
   uint16_t port = 0;
   /// Whether this process serves the store there, as no launcher does.
   bool serve = false;
+
+  bool operator==(const LauncherPlace&) const = default;
 };
 
 /// The place of this process in the world of its launcher: of our own
@@ -38,9 +42,10 @@ struct LauncherPlace {
 /// Errors  InvalidArgument where variables are no numbers, lack their partner,
 ///         or are contradicted by another launcher's, or where nothing says
 ///         where the ranks are to meet
-std::optional<LauncherPlace> find_launcher(const Environment& environment);
+COLONNADE_API std::optional<LauncherPlace> find_launcher(
+    const Environment& environment);
 
 /// The first host of a list as Slurm writes it: "node[03-05,9],x" has node03.
-std::string first_host(std::string_view nodes);
+COLONNADE_API std::string first_host(std::string_view nodes);
 
 }  // namespace colonnade::detail

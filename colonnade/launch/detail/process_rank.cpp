@@ -16,6 +16,7 @@
 #include <sched.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <exception>
 #include <filesystem>
@@ -64,10 +65,9 @@ Neighbors meet(const ProcessPlace& place, std::chrono::milliseconds timeout) {
   rendezvous.set(concat("place/", place.rank), mine);
   Neighbors result;
   for (int rank = 0; rank < place.size; ++rank) {
-    const std::string other = rank == place.rank
-                                  ? mine
-                                  : rendezvous.get(concat("place/", rank),
-                                                   timeout);
+    const std::string other =
+        rank == place.rank ? mine
+                           : rendezvous.get(concat("place/", rank), timeout);
     result.one_host &= other.substr(0, other.find('\n')) == place.host;
     if (other == mine) {
       ++result.sharing;
@@ -166,11 +166,11 @@ void run_process_rank(const LauncherPlace& launcher,
   try {
     place.rendezvous = make_rendezvous(launcher, options.timeout);
     const Neighbors neighbors = meet(place, options.timeout);
-    const Backend& backend = choose_backend(
-        launcher,
-        options.backend.empty() ? variable("COLONNADE_BACKEND")
-                                : options.backend,
-        neighbors.one_host);
+    const Backend& backend =
+        choose_backend(launcher,
+                       options.backend.empty() ? variable("COLONNADE_BACKEND")
+                                               : options.backend,
+                       neighbors.one_host);
     const CoreShares cores(neighbors.sharing, options.pin);
     log(LogLevel::kInfo,
         concat("launch: rank ", place.rank, " of ", place.size, ", started by ",

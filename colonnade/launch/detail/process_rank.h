@@ -10,7 +10,8 @@ namespace colonnade::detail {
 
 /// Runs `body` in this process as the rank at `place`: in the calling thread,
 /// which is on its share of the host's cores meanwhile.
-void run_process_rank(const LauncherPlace& place, const Environment& environment,
+void run_process_rank(const LauncherPlace& place,
+                      const Environment& environment,
                       const std::function<void(int)>& body,
                       const LaunchOptions& options);
 

@@ -8,6 +8,7 @@
 #include "colonnade/comm/call.h"
 #include "colonnade/comm/exchange.h"
 #include "colonnade/comm/group.h"
+#include "colonnade/comm/process_rendezvous.h"
 #include "colonnade/comm/rank_context.h"
 #include "colonnade/comm/rendezvous.h"
 #include "colonnade/comm/world.h"

@@ -1,6 +1,7 @@
 // colonnade/comm/backend.cpp
 #include "colonnade/comm/backend.h"
 
+#include "colonnade/comm/detail/gloo_backend.h"
 #include "colonnade/comm/detail/self_backend.h"
 #include "colonnade/comm/detail/shm_backend.h"
 #include "colonnade/comm/detail/threads_backend.h"
@@ -29,8 +30,8 @@ constexpr std::array kBackends = {
             detail::make_thread_worlds, nullptr},
     Backend{"shm", "processes of one host, over shared memory", true,
             detail::why_no_shm, nullptr, detail::make_shm_world},
-    Backend{"gloo", "processes, over TCP", false, not_written_yet, nullptr,
-            nullptr},
+    Backend{"gloo", "processes, over TCP", true, runs_here, nullptr,
+            detail::make_gloo_world},
     Backend{"nccl", "processes, one GPU each", false, not_written_yet, nullptr,
             nullptr},
     Backend{"mpi", "processes started by mpirun", false, not_written_yet,

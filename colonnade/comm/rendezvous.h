@@ -30,6 +30,8 @@ struct ProcessPlace {
   std::string host;  ///< Equal on processes of one host, and only there.
   std::shared_ptr<Rendezvous> rendezvous;
   std::chrono::milliseconds timeout{};  ///< What groups start with.
+  /// The network interface to use between hosts; empty: that of the host name.
+  std::string network = {};
 };
 
 }  // namespace colonnade

@@ -60,8 +60,17 @@ void run_ranks(int n, Body&& body, const LaunchOptions& options = {}) {
 }
 
 /// Runs `body` on the ranks of the launcher that started this process
-/// (torchrun, mpirun, Slurm), one rank here; without one, on
-/// `options.threads` thread ranks, as `run_ranks` does.
+/// (torchrun, mpirun, mpiexec, srun), one rank here, in the calling thread;
+/// without one, or where it started one process only, on `options.threads`
+/// thread ranks, as `run_ranks` does. docs/launching.md has what the ranks of
+/// each launcher need.
+///
+/// Processes of one host divide its cores as thread ranks do. A rank that
+/// throws, or is killed, wakes the others, which throw CommError.
+///
+/// Errors  as run_ranks; of the ranks of a launcher, this process's own error.
+///         InvalidArgument where variables of launchers contradict each other,
+///         or say nothing of where processes can meet
 template <typename Body>
 void launch(Body&& body, const LaunchOptions& options = {}) {
   detail::launch_ranks(detail::with_rank(std::forward<Body>(body)), options);

@@ -1,7 +1,6 @@
 // tests/comm/collectives_test.cpp
-#include "colonnade/comm/group.h"
 #include "colonnade/launch/launch.h"
-#include "tests/comm/conformance.h"
+#include "tests/comm/check_collectives.h"
 #include "tests/comm/world_group.h"
 
 #include <ATen/ATen.h>

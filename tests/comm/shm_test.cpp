@@ -3,7 +3,7 @@
 #include "colonnade/comm/group.h"
 #include "colonnade/comm/world.h"
 #include "colonnade/core/error.h"
-#include "tests/comm/conformance.h"
+#include "tests/comm/check_collectives.h"
 #include "tests/comm/process_ranks.h"
 #include "tests/testing/error_of.h"
 

@@ -4,7 +4,6 @@
 #include "colonnade/core/error.h"
 #include "tests/testing/error_of.h"
 
-#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <stdlib.h>
 
@@ -37,12 +36,15 @@ TEST(Launch, MakesThreadRanksWithoutALauncher) {
   }
 }
 
-TEST(Launch, RefusesTheRanksOfALauncher) {
-  const Variable variable("WORLD_SIZE", "4");
+TEST(Launch, RefusesLaunchersThatContradictEachOther) {
+  const Variable size("WORLD_SIZE", "1");
+  const Variable rank("RANK", "0");
+  const Variable mpi_size("OMPI_COMM_WORLD_SIZE", "2");
+  const Variable mpi_rank("OMPI_COMM_WORLD_RANK", "1");
   EXPECT_EQ(error_of<InvalidArgument>([] { launch([] {}); }),
-            "launch: torchrun started 4 processes (WORLD_SIZE=4), and this "
-            "version has no ranks that are processes; start one process and "
-            "set LaunchOptions::threads to 4");
+            "launch: torchrun says rank 0 of 1 (RANK=0, WORLD_SIZE=1), but "
+            "Open MPI's mpirun says rank 1 of 2 (OMPI_COMM_WORLD_RANK=1, "
+            "OMPI_COMM_WORLD_SIZE=2); unset the variables of one of them");
 }
 
 TEST(Launch, TakesALauncherOfOneProcess) {

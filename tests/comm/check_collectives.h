@@ -1,6 +1,7 @@
-// tests/comm/conformance.cpp
-#include "tests/comm/conformance.h"
+// tests/comm/check_collectives.h
+#pragma once
 
+#include "colonnade/comm/group.h"
 #include "colonnade/core/error.h"
 #include "tests/comm/reference.h"
 
@@ -8,19 +9,19 @@
 
 #include <gtest/gtest.h>
 
+#include <cstdint>
 #include <string>
 
 namespace colonnade {
-namespace {
 
-void expect_same(const at::Tensor& got, const at::Tensor& want,
-                 const std::string& what) {
+inline void expect_same(const at::Tensor& got, const at::Tensor& want,
+                        const std::string& what) {
   EXPECT_TRUE(at::equal(got, want)) << what << " differs";
 }
 
-}  // namespace
-
-void check_collectives(Group& group, int64_t n, at::ScalarType dtype) {
+/// All collectives on `group`, with `n` elements (a rank, where a collective
+/// makes more of them), against what one thread computes.
+inline void check_collectives(Group& group, int64_t n, at::ScalarType dtype) {
   const int64_t size = group.size();
   const int rank = group.rank();
   const std::string what = concat(at::toString(dtype), " x ", n, " on ", size);

@@ -1,0 +1,13 @@
+// colonnade/comm/detail/gloo_backend.h
+#pragma once
+
+#include "colonnade/comm/rendezvous.h"
+#include "colonnade/comm/world.h"
+
+namespace colonnade::detail {
+
+/// The world of a process that is one rank, over TCP. Collective over all
+/// processes of the world.
+WorldPtr make_gloo_world(const ProcessPlace& place);
+
+}  // namespace colonnade::detail

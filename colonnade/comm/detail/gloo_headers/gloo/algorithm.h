@@ -1,0 +1,2 @@
+// colonnade/comm/detail/gloo_headers/gloo/algorithm.h
+#pragma once

@@ -1,0 +1,2 @@
+// colonnade/comm/detail/gloo_headers/gloo/common/error.h
+#pragma once

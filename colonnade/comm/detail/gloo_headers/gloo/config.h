@@ -1,0 +1,2 @@
+// colonnade/comm/detail/gloo_headers/gloo/config.h
+#pragma once

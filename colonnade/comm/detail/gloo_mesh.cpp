@@ -1,0 +1,148 @@
+// colonnade/comm/detail/gloo_mesh.cpp
+#include "colonnade/comm/detail/gloo_mesh.h"
+
+#include "colonnade/core/error.h"
+
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/from_blob.h>
+
+// The wheel's library has Gloo, but c10d's headers hide it without this.
+#define USE_C10D_GLOO 1
+#include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
+
+#include <algorithm>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace colonnade::detail {
+namespace {
+
+constexpr std::chrono::milliseconds kForEver = std::chrono::hours(24 * 365);
+
+/// A rendezvous as c10d's store, as far as Gloo connects by it.
+class RendezvousStore final : public c10d::Store {
+ public:
+  RendezvousStore(std::shared_ptr<Rendezvous> rendezvous, std::string prefix,
+                  std::chrono::milliseconds timeout)
+      : Store(timeout),
+        rendezvous_(std::move(rendezvous)),
+        prefix_(std::move(prefix)) {}
+
+  c10::intrusive_ptr<Store> clone() override {
+    return c10::make_intrusive<RendezvousStore>(rendezvous_, prefix_, timeout_);
+  }
+  void set(const std::string& key, const std::vector<uint8_t>& value) override {
+    rendezvous_->set(prefix_ + key, std::string(value.begin(), value.end()));
+  }
+  std::vector<uint8_t> get(const std::string& key) override {
+    const std::string value = rendezvous_->get(prefix_ + key, timeout_);
+    return std::vector<uint8_t>(value.begin(), value.end());
+  }
+  void wait(const std::vector<std::string>& keys) override {
+    wait(keys, timeout_);
+  }
+  void wait(const std::vector<std::string>& keys,
+            const std::chrono::milliseconds& timeout) override {
+    for (const std::string& key : keys) {
+      rendezvous_->get(prefix_ + key, timeout);
+    }
+  }
+
+  int64_t add(const std::string&, int64_t) override { refuse("add"); }
+  bool deleteKey(const std::string&) override { return false; }
+  bool check(const std::vector<std::string>&) override { refuse("check"); }
+  int64_t getNumKeys() override { refuse("getNumKeys"); }
+
+ private:
+  [[noreturn]] static void refuse(const char* method) {
+    throw CommError(concat("gloo: asks the rendezvous for ", method,
+                           ", which this torch should not need; use the "
+                           "torch that the library was built with"));
+  }
+
+  std::shared_ptr<Rendezvous> rendezvous_;
+  std::string prefix_;
+};
+
+/// Whether all processes of the world are on this one's host.
+bool share_host(const ProcessPlace& place, std::chrono::milliseconds timeout) {
+  Rendezvous& rendezvous = *place.rendezvous;
+  rendezvous.set(concat("gloo/host/", place.rank), place.host);
+  bool shared = true;
+  for (int rank = 0; rank < place.size; ++rank) {
+    shared &= rendezvous.get(concat("gloo/host/", rank), timeout) == place.host;
+  }
+  return shared;
+}
+
+at::Tensor bytes_at(void* data, size_t bytes) {
+  return at::from_blob(data, {static_cast<int64_t>(bytes)}, at::kByte);
+}
+
+}  // namespace
+
+GlooMesh::Transfer::Transfer(c10::intrusive_ptr<c10d::Work> work)
+    : work_(std::move(work)) {}
+GlooMesh::Transfer::Transfer(Transfer&&) noexcept = default;
+GlooMesh::Transfer& GlooMesh::Transfer::operator=(Transfer&&) noexcept =
+    default;
+GlooMesh::Transfer::~Transfer() = default;
+
+void GlooMesh::Transfer::wait(std::chrono::milliseconds limit) {
+  // To c10d, 0 is the timeout of the group.
+  work_->wait(std::clamp(limit, std::chrono::milliseconds(1), kForEver));
+}
+
+GlooMesh::GlooMesh(const ProcessPlace& place) {
+  const std::chrono::milliseconds timeout =
+      place.timeout.count() < 0 ? kForEver : place.timeout;
+  const bool local = share_host(place, timeout);
+  try {
+    const auto options = c10d::ProcessGroupGloo::Options::create(timeout);
+    options->threads = 1;  // never used: it runs Gloo's own collectives
+    options->devices.push_back(
+        local ? c10d::ProcessGroupGloo::createDeviceForInterface("lo")
+        : place.network.empty()
+            ? c10d::ProcessGroupGloo::createDefaultDevice()
+            : c10d::ProcessGroupGloo::createDeviceForInterface(place.network));
+    gloo_ = c10::make_intrusive<c10d::ProcessGroupGloo>(
+        c10::make_intrusive<RendezvousStore>(place.rendezvous, "gloo/",
+                                             timeout),
+        place.rank, place.size, options);
+  } catch (const Error&) {
+    throw;
+  } catch (const std::exception& error) {
+    const std::string text = error.what();
+    throw CommError(concat(
+        "gloo: rank ", place.rank, " of ", place.size,
+        " cannot connect to the others: ", text.substr(0, text.find('\n')),
+        local ? ""
+              : "; name the network interface to use in "
+                "COLONNADE_INTERFACE"));
+  }
+}
+
+GlooMesh::~GlooMesh() = default;
+
+void GlooMesh::close() noexcept {
+  try {
+    gloo_.reset();
+  } catch (...) {  // a destructor of c10d's: nothing is lost but its threads
+  }
+}
+
+GlooMesh::Transfer GlooMesh::send(const void* from, size_t bytes, int peer,
+                                  uint32_t tag) {
+  // c10d takes what it sends as a tensor like any other; it is only read.
+  std::vector<at::Tensor> message{bytes_at(const_cast<void*>(from), bytes)};
+  return Transfer(gloo_->send(message, peer, static_cast<int>(tag)));
+}
+
+GlooMesh::Transfer GlooMesh::recv(void* to, size_t bytes, int peer,
+                                  uint32_t tag) {
+  std::vector<at::Tensor> message{bytes_at(to, bytes)};
+  return Transfer(gloo_->recv(message, peer, static_cast<int>(tag)));
+}
+
+}  // namespace colonnade::detail

@@ -1,0 +1,139 @@
+// colonnade/comm/process_rendezvous.cpp
+#include "colonnade/comm/process_rendezvous.h"
+
+#include "colonnade/core/error.h"
+
+#include <torch/csrc/distributed/c10d/FileStore.hpp>
+#include <torch/csrc/distributed/c10d/TCPStore.hpp>
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <thread>
+#include <utility>
+#include <vector>
+
+namespace colonnade {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+/// What an exception of c10d says, without its stack.
+std::string first_line(const std::exception& error) {
+  const std::string text = error.what();
+  return text.substr(0, text.find('\n'));
+}
+
+class StoreRendezvous final : public Rendezvous {
+ public:
+  StoreRendezvous(c10::intrusive_ptr<c10d::Store> store, std::string prefix,
+                  std::string where)
+      : store_(std::move(store)),
+        prefix_(std::move(prefix)),
+        where_(std::move(where)) {}
+
+  void set(const std::string& name, std::string_view value) override {
+    try {
+      store_->set(prefix_ + name,
+                  std::vector<uint8_t>(value.begin(), value.end()));
+    } catch (const std::exception& error) {
+      throw lost(name, error);
+    }
+  }
+
+  std::string get(const std::string& name,
+                  std::chrono::milliseconds timeout) override {
+    const std::string key = prefix_ + name;
+    const auto start = Clock::now();
+    auto pause = std::chrono::milliseconds(1);
+    try {
+      // Looks now and then: waiting in c10d prints, and shuts out other calls.
+      while (!store_->check({key})) {
+        check<CommError>(
+            timeout.count() < 0 || Clock::now() - start < timeout,
+            "rendezvous: nobody set \"", name, "\" at ", where_, " within ",
+            timeout.count(),
+            " ms; see whether all ranks were started, and can reach it");
+        std::this_thread::sleep_for(pause);
+        pause = std::min(2 * pause, std::chrono::milliseconds(20));
+      }
+      const std::vector<uint8_t> value = store_->get(key);
+      return std::string(value.begin(), value.end());
+    } catch (const Error&) {
+      throw;
+    } catch (const std::exception& error) {
+      throw lost(name, error);
+    }
+  }
+
+ private:
+  CommError lost(const std::string& name, const std::exception& error) const {
+    return CommError(concat("rendezvous: \"", name, "\" cannot be had at ",
+                            where_, ": ", first_line(error),
+                            "; the process that keeps it may have ended"));
+  }
+
+  c10::intrusive_ptr<c10d::Store> store_;
+  std::string prefix_;
+  std::string where_;  ///< For errors.
+};
+
+}  // namespace
+
+std::shared_ptr<Rendezvous> tcp_rendezvous(const TcpStore& store,
+                                           std::chrono::milliseconds timeout) {
+  const std::string where = concat(store.host, ":", store.port);
+  c10d::TCPStoreOptions options;
+  options.port = store.port;
+  options.isServer = store.serve;
+  options.waitWorkers = false;
+  if (timeout.count() >= 0) {
+    options.timeout = timeout;
+  }
+  try {
+    return std::make_shared<StoreRendezvous>(
+        c10::make_intrusive<c10d::TCPStore>(store.host, options), store.prefix,
+        where);
+  } catch (const std::exception& error) {
+    throw CommError(concat(
+        "rendezvous: ",
+        store.serve ? "cannot serve a store at " : "cannot reach the store at ",
+        where, ": ", first_line(error),
+        store.serve ? "; choose another port"
+                    : "; see whether rank 0 runs, and can be reached from "
+                      "here"));
+  }
+}
+
+std::shared_ptr<Rendezvous> file_rendezvous(const std::string& path, int size,
+                                            std::string prefix) {
+  // Made here, since c10d would make it readable to all.
+  const int file = open(path.c_str(), O_RDWR | O_CREAT | O_NOFOLLOW, 0600);
+  struct stat info {};
+  const bool known = file >= 0 && fstat(file, &info) == 0;
+  const int reason = errno;
+  if (file >= 0) {
+    close(file);
+  }
+  check<CommError>(known, "rendezvous: cannot open ", path, ": ",
+                   std::strerror(reason),
+                   "; name a file that all ranks can write");
+  check<CommError>(info.st_uid == geteuid(), "rendezvous: ", path,
+                   " is another user's; name a file of your own");
+  try {
+    auto store = c10::make_intrusive<c10d::FileStore>(path, size);
+    // How long c10d waits for a file that another process has removed.
+    store->setTimeout(std::chrono::milliseconds(500));
+    return std::make_shared<StoreRendezvous>(std::move(store),
+                                             std::move(prefix), path);
+  } catch (const std::exception& error) {
+    throw CommError(
+        concat("rendezvous: cannot use ", path, ": ", first_line(error)));
+  }
+}
+
+}  // namespace colonnade

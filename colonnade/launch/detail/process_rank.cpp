@@ -1,0 +1,216 @@
+// colonnade/launch/detail/process_rank.cpp
+#include "colonnade/launch/detail/process_rank.h"
+
+#include "colonnade/comm/backend.h"
+#include "colonnade/comm/process_rendezvous.h"
+#include "colonnade/comm/rank_context.h"
+#include "colonnade/core/cores.h"
+#include "colonnade/core/error.h"
+#include "colonnade/core/log.h"
+#include "colonnade/launch/detail/core_shares.h"
+#include "colonnade/launch/detail/error_file.h"
+#include "colonnade/launch/detail/first_error.h"
+#include "colonnade/launch/detail/intra_op_threads.h"
+#include "colonnade/launch/detail/thread_rank.h"
+
+#include <sched.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <exception>
+#include <filesystem>
+#include <fstream>
+#include <memory>
+#include <string>
+#include <system_error>
+#include <utility>
+
+namespace colonnade::detail {
+namespace {
+
+/// How long a process that others read from stays when it is done: those that
+/// still want to know why it failed are quick.
+constexpr std::chrono::milliseconds kStay = std::chrono::seconds(3);
+
+/// Equal on processes of one host, and only there: containers of one kernel
+/// have names of their own.
+std::string host_identity() {
+  std::string name(256, '\0');
+  gethostname(name.data(), name.size() - 1);
+  name.resize(name.find('\0'));
+  std::string boot;
+  std::ifstream("/proc/sys/kernel/random/boot_id") >> boot;
+  return name + '/' + boot;
+}
+
+std::string cores_text() {
+  std::string text;
+  for (const int core : allowed_cores()) {
+    text += concat(text.empty() ? "" : ",", core);
+  }
+  return text;
+}
+
+/// Who is where, as all ranks tell each other.
+struct Neighbors {
+  bool one_host = true;    ///< All ranks are on this host.
+  int sharing = 0;         ///< Ranks that may run on just this one's cores.
+  int index_in_share = 0;  ///< Of this rank, among them.
+};
+
+Neighbors meet(const ProcessPlace& place, std::chrono::milliseconds timeout) {
+  Rendezvous& rendezvous = *place.rendezvous;
+  const std::string mine = place.host + '\n' + cores_text();
+  rendezvous.set(concat("place/", place.rank), mine);
+  Neighbors result;
+  for (int rank = 0; rank < place.size; ++rank) {
+    const std::string other =
+        rank == place.rank ? mine
+                           : rendezvous.get(concat("place/", rank), timeout);
+    result.one_host &= other.substr(0, other.find('\n')) == place.host;
+    if (other == mine) {
+      ++result.sharing;
+      result.index_in_share += rank < place.rank ? 1 : 0;
+    }
+  }
+  return result;
+}
+
+const Backend& choose_backend(const LauncherPlace& place,
+                              const std::string& requested, bool one_host) {
+  const auto can_run = [](const Backend& backend) {
+    return backend.built_in && backend.make_process_world != nullptr &&
+           backend.why_not().empty();
+  };
+  if (requested.empty()) {
+    const Backend& shm = find_backend("shm");
+    return one_host && can_run(shm) ? shm : find_backend("gloo");
+  }
+  const Backend& backend = find_backend(requested);
+  check_arg(backend.why_not().empty(), "launch: the backend ", backend.name,
+            " cannot be used: ", backend.why_not());
+  check_arg(can_run(backend), "launch: the ranks of ", backend.name,
+            " are threads, and ", place.launcher, " started ", place.size,
+            " processes; name another backend, or start one process");
+  return backend;
+}
+
+std::shared_ptr<Rendezvous> make_rendezvous(const LauncherPlace& place,
+                                            std::chrono::milliseconds timeout) {
+  const std::string prefix = concat("colonnade/", place.job, '/');
+  if (!place.file.empty()) {
+    return file_rendezvous(place.file, place.size, prefix);
+  }
+  return tcp_rendezvous({.host = place.host,
+                         .port = place.port,
+                         .serve = place.serve,
+                         .prefix = prefix},
+                        timeout);
+}
+
+/// Keeps the calling thread on a share of its cores.
+class PinScope {
+ public:
+  PinScope(const CoreShares& cores, int share) {
+    CPU_ZERO(&previous_);
+    sched_getaffinity(0, sizeof(previous_), &previous_);
+    cores.pin(share);
+  }
+  ~PinScope() { sched_setaffinity(0, sizeof(previous_), &previous_); }
+  PinScope(const PinScope&) = delete;
+  PinScope& operator=(const PinScope&) = delete;
+
+ private:
+  cpu_set_t previous_;
+};
+
+/// Lets the others read from this process's store, or file, what they want to
+/// know.
+void stay_for_others(const ProcessPlace& place) noexcept {
+  const auto end = std::chrono::steady_clock::now() + kStay;
+  try {
+    for (int rank = 0; rank < place.size; ++rank) {
+      const auto left = std::chrono::ceil<std::chrono::milliseconds>(
+          end - std::chrono::steady_clock::now());
+      place.rendezvous->get(concat("done/", rank),
+                            std::max(left, std::chrono::milliseconds(0)));
+    }
+  } catch (const std::exception&) {  // somebody still works, or is gone
+  }
+}
+
+}  // namespace
+
+void run_process_rank(const LauncherPlace& launcher,
+                      const Environment& environment,
+                      const std::function<void(int)>& body,
+                      const LaunchOptions& options) {
+  check_arg(!inside_rank(),
+            "launch: called inside a rank; a rank cannot have ranks of its "
+            "own");
+  const auto variable = [&](const char* name) -> std::string {
+    const char* const value = environment(name);
+    return value == nullptr ? "" : value;
+  };
+  FirstError first_error;
+  ProcessPlace place{.rank = launcher.rank,
+                     .size = launcher.size,
+                     .host = host_identity(),
+                     .rendezvous = nullptr,
+                     .timeout = options.timeout};
+  place.network = variable("COLONNADE_INTERFACE");
+  if (place.network.empty()) {
+    place.network = variable("GLOO_SOCKET_IFNAME");
+  }
+  try {
+    place.rendezvous = make_rendezvous(launcher, options.timeout);
+    const Neighbors neighbors = meet(place, options.timeout);
+    const Backend& backend =
+        choose_backend(launcher,
+                       options.backend.empty() ? variable("COLONNADE_BACKEND")
+                                               : options.backend,
+                       neighbors.one_host);
+    const CoreShares cores(neighbors.sharing, options.pin);
+    log(LogLevel::kInfo,
+        concat("launch: rank ", place.rank, " of ", place.size, ", started by ",
+               launcher.launcher, ", backend ", backend.name, ", ",
+               cores.intra_op_threads(), " of the ", usable_cores(),
+               " cores that ", neighbors.sharing, " ranks share"));
+    const WorldPtr world = backend.make_process_world(place);
+    const PinScope pin(cores, neighbors.index_in_share);
+    const IntraOpThreads intra_op(cores.intra_op_threads());
+    run_rank(
+        std::make_shared<RankContext>(world),
+        [&] {
+          body(place.rank);
+          world->leave();
+        },
+        first_error);
+  } catch (...) {  // no world to be had
+    first_error.set(place.rank, std::current_exception());
+  }
+
+  if (place.rendezvous != nullptr) {
+    try {
+      place.rendezvous->set(concat("done/", place.rank), "");
+    } catch (const std::exception&) {  // whoever kept it has ended
+    }
+    if (launcher.serve || (launcher.is_own_file && first_error.is_set())) {
+      stay_for_others(place);
+    }
+    place.rendezvous.reset();
+    if (launcher.is_own_file && first_error.is_set()) {
+      std::error_code ignored;
+      std::filesystem::remove(launcher.file, ignored);
+    }
+  }
+  try {
+    first_error.rethrow_if_set();
+  } catch (const std::exception& error) {
+    write_error_file(variable("TORCHELASTIC_ERROR_FILE"), error.what());
+    throw;
+  }
+}
+
+}  // namespace colonnade::detail

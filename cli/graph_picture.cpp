@@ -9,7 +9,9 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
+#include <map>
 #include <sstream>
+#include <string_view>
 #include <utility>
 
 namespace colonnade::cli {
@@ -104,6 +106,7 @@ class Picture {
  public:
   Picture(const Graph& graph, const std::vector<double>& seconds)
       : graph_(graph), seconds_(seconds), layout_(layout_of(graph)) {
+    name_weights();
     place_rows();
     text_x_ = kLeft + kLane * layout_.lanes + 10;
     width_ = text_x_ + kLabels + (seconds.empty() ? 0 : kBars) + kMargin;
@@ -265,19 +268,35 @@ class Picture {
     return longest;
   }
 
+  /// By value: itself, or what the prologue makes it of.
+  void name_weights() {
+    for (const Weight& weight : graph_.weights) {
+      names_[weight.value] = {weight.name};
+    }
+    for (const Node& node : graph_.prologue) {
+      std::vector<std::string> names;
+      for (const int value : values_given(node)) {
+        const auto& more = names_[value];
+        names.insert(names.end(), more.begin(), more.end());
+      }
+      for (const int value : values_made(node)) {
+        names_[value] = names;
+      }
+    }
+  }
+
   /// The weights and states that a call is given.
   std::string weights_of(const GraphRow& row) const {
-    const std::string& section = layout_.sections[row.section].name;
+    const std::string layer = layout_.sections[row.section].name + ".";
     std::string names;
     for (const int value : values_given(graph_.nodes[row.index])) {
-      const auto weight =
-          std::ranges::find(graph_.weights, value, &Weight::value);
-      if (weight != graph_.weights.end()) {
-        const bool inside =
-            !section.empty() && weight->name.starts_with(section + ".");
-        names +=
-            (names.empty() ? "" : ", ") +
-            (inside ? weight->name.substr(section.size() + 1) : weight->name);
+      const auto found = names_.find(value);
+      if (found == names_.end()) {
+        continue;
+      }
+      for (const std::string& name : found->second) {
+        names += (names.empty() ? "" : ", ") +
+                 (name.starts_with(layer) ? name.substr(layer.size()) : name);
       }
     }
     return names;
@@ -351,7 +370,8 @@ class Picture {
   const Graph& graph_;
   const std::vector<double>& seconds_;
   const GraphLayout layout_;
-  std::vector<double> y_;  ///< By row.
+  std::map<int, std::vector<std::string>> names_;  ///< Of weights, by value.
+  std::vector<double> y_;                          ///< By row.
   double text_x_ = 0;
   double width_ = 0;
   double height_ = 0;

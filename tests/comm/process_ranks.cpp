@@ -40,7 +40,9 @@ bool run(const TemporaryFolder& folder, const ProcessPlace& place,
   } catch (const CommError& error) {
     folder.write(file_of("error", place.rank), error.what());
   } catch (const std::exception& error) {
-    if (world != nullptr) {
+    if (world == nullptr) {
+      ADD_FAILURE() << error.what();
+    } else {
       world->abort(error.what());
     }
   }
@@ -50,9 +52,12 @@ bool run(const TemporaryFolder& folder, const ProcessPlace& place,
 }  // namespace
 
 ProcessRanks::ProcessRanks(int size, std::function<void(World&)> body,
-                           std::chrono::milliseconds timeout)
-    : ended_(static_cast<size_t>(size)) {
-  const auto rendezvous = std::make_shared<FileRendezvous>(folder_.path());
+                           std::chrono::milliseconds timeout,
+                           std::shared_ptr<Rendezvous> meet_at)
+    : meet_at_(std::move(meet_at)), ended_(static_cast<size_t>(size)) {
+  if (meet_at_ == nullptr) {
+    meet_at_ = std::make_shared<FileRendezvous>(folder_.path());
+  }
   const pid_t parent = getpid();
   for (int rank = 0; rank < size; ++rank) {
     const pid_t pid = fork();
@@ -60,7 +65,7 @@ ProcessRanks::ProcessRanks(int size, std::function<void(World&)> body,
       prctl(PR_SET_PDEATHSIG, SIGKILL);
       const bool good =
           getppid() == parent &&
-          run(folder_, {rank, size, "here", rendezvous, timeout}, body);
+          run(folder_, {rank, size, "here", meet_at_, timeout}, body);
       std::fflush(nullptr);
       _exit(good ? 0 : 1);
     }

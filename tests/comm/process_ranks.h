@@ -1,6 +1,7 @@
 // tests/comm/process_ranks.h
 #pragma once
 
+#include "colonnade/comm/rendezvous.h"
 #include "colonnade/comm/world.h"
 #include "tests/testing/temporary_folder.h"
 
@@ -8,6 +9,7 @@
 
 #include <chrono>
 #include <functional>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -17,10 +19,12 @@ namespace colonnade {
 /// therefore must not have used torch's threads.
 class ProcessRanks {
  public:
-  /// body  what each rank does; what it throws, and whether it fails an
-  ///       expectation, is known after `wait`
+  /// body     what each rank does; what it throws, and whether it fails an
+  ///          expectation, is known after `wait`
+  /// meet_at  null for a folder of this object
   ProcessRanks(int size, std::function<void(World&)> body,
-               std::chrono::milliseconds timeout = std::chrono::seconds(20));
+               std::chrono::milliseconds timeout = std::chrono::seconds(20),
+               std::shared_ptr<Rendezvous> meet_at = nullptr);
   ~ProcessRanks();
   ProcessRanks(const ProcessRanks&) = delete;
   ProcessRanks& operator=(const ProcessRanks&) = delete;
@@ -38,6 +42,7 @@ class ProcessRanks {
 
  private:
   TemporaryFolder folder_;
+  std::shared_ptr<Rendezvous> meet_at_;
   std::vector<pid_t> pids_;
   std::vector<bool> ended_;
 };

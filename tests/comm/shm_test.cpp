@@ -6,6 +6,8 @@
 #include "tests/comm/check_collectives.h"
 #include "tests/comm/process_ranks.h"
 #include "tests/testing/error_of.h"
+#include "tests/testing/file_rendezvous.h"
+#include "tests/testing/temporary_folder.h"
 
 #include <ATen/ATen.h>
 
@@ -15,10 +17,12 @@
 
 #include <chrono>
 #include <filesystem>
-#include <fstream>
+#include <iterator>
+#include <memory>
 #include <random>
 #include <stdexcept>
 #include <string>
+#include <string_view>
 #include <thread>
 #include <vector>
 
@@ -201,6 +205,7 @@ TEST(Shm, ARankThatThrowsWakesTheOthers) {
     const GroupPtr group = group_of_all(world);
     const GroupPtr pair =
         world.rank() == 1 ? nullptr : world.make_group("pair", {0, 2});
+    group->barrier();
     if (world.rank() == 1) {
       std::this_thread::sleep_for(milliseconds(20));
       throw std::length_error("the cause");
@@ -256,17 +261,18 @@ TEST(Shm, ARankMayReturnWhenNobodyWaitsForIt) {
 TEST(Shm, ATimeoutNamesWhoDidNotCome) {
   const std::vector<std::string> texts = run_processes(3, [](World& world) {
     const GroupPtr group = group_of_all(world);
-    group->set_timeout(milliseconds(30));
+    group->barrier();
+    group->set_timeout(milliseconds(500));
     if (world.rank() == 1) {
-      std::this_thread::sleep_for(milliseconds(500));
+      std::this_thread::sleep_for(milliseconds(1500));
     }
     at::Tensor x = at::zeros({4});
     group->all_reduce(x);
   });
   expect_all(texts, texts[0]);
   EXPECT_THAT(texts[0],
-              MatchesRegex("rank [02] waited 30 ms in all_reduce\\(float32 "
-                           "\\[4\\], sum\\), call 1 of group \"all\", for rank "
+              MatchesRegex("rank [02] waited 500 ms in all_reduce\\(float32 "
+                           "\\[4\\], sum\\), call 2 of group \"all\", for rank "
                            "1, which did not come"));
 }
 
@@ -274,21 +280,23 @@ TEST(Shm, AGroupThatIsNotMadeEverywhereTimesOut) {
   const std::vector<std::string> texts = run_processes(
       3,
       [](World& world) {
+        group_of_all(world)->barrier();
         if (world.rank() == 1) {
-          std::this_thread::sleep_for(milliseconds(600));
+          std::this_thread::sleep_for(std::chrono::seconds(5));
         }
         group_of_all(world);
       },
-      milliseconds(200));
+      std::chrono::seconds(3));
   expect_all(texts, texts[0]);
   EXPECT_THAT(texts[0],
-              MatchesRegex("rank [02] waited 200 ms in make_group of group "
+              MatchesRegex("rank [02] waited 3000 ms in make_group of group "
                            "\"all\" for rank 1, which did not come"));
 }
 
 /// Calls of all kinds and sizes until one fails.
-void call_for_ever(World& world) {
+void call_until_one_fails(World& world, milliseconds timeout) {
   const GroupPtr all = group_of_all(world);
+  all->set_timeout(timeout);
   const int64_t size = world.size();
   at::Tensor small = at::zeros({8});
   at::Tensor large = at::zeros({300000});
@@ -306,17 +314,22 @@ void call_for_ever(World& world) {
   }
 }
 
+void call_for_ever(World& world) {
+  call_until_one_fails(world, std::chrono::seconds(60));
+}
+
 TEST(Shm, ARankThatIsStoppedTimesOut) {
-  ProcessRanks ranks(3, call_for_ever, milliseconds(400));
+  ProcessRanks ranks(
+      3, [](World& world) { call_until_one_fails(world, milliseconds(1000)); });
   ranks.wait_until_they_run();
-  std::this_thread::sleep_for(milliseconds(30));
+  std::this_thread::sleep_for(milliseconds(100));
   ranks.signal(2, SIGSTOP);
-  std::this_thread::sleep_for(milliseconds(1200));
+  std::this_thread::sleep_for(milliseconds(2500));
   ranks.signal(2, SIGCONT);
   const std::vector<std::string> texts = ranks.wait();
   expect_all(texts, texts[0]);
   EXPECT_THAT(texts[0],
-              MatchesRegex("rank [01] waited 400 ms in .*, for rank 2, which "
+              MatchesRegex("rank [01] waited 1000 ms in .*, for rank 2, which "
                            "did not come.*"));
 }
 
@@ -329,7 +342,7 @@ TEST(Shm, ARankThatIsKilledIsNamedByAllOthers) {
     ranks.wait_until_they_run();
     std::this_thread::sleep_for(std::chrono::microseconds(dice() % 50000));
     ranks.signal(dead, SIGKILL);
-    const std::vector<std::string> texts = ranks.wait(std::chrono::seconds(2));
+    const std::vector<std::string> texts = ranks.wait(std::chrono::seconds(10));
     for (int rank = 0; rank < size; ++rank) {
       if (rank != dead) {
         EXPECT_THAT(texts[static_cast<size_t>(rank)],
@@ -343,37 +356,91 @@ TEST(Shm, ARankThatIsKilledIsNamedByAllOthers) {
   }
 }
 
-TEST(Shm, ARankThatNeverComesIsNamed) {
+TEST(Shm, ARankThatNeverComesEndsTheOthers) {
   ProcessRanks ranks(
-      3, [](World&) {}, milliseconds(300));
+      3, [](World&) {}, std::chrono::seconds(2));
   ranks.signal(1, SIGSTOP);
-  std::this_thread::sleep_for(milliseconds(700));
+  std::this_thread::sleep_for(std::chrono::seconds(3));
   ranks.signal(1, SIGCONT);
-  const std::vector<std::string> texts = ranks.wait();
-  // It may have come before it was stopped.
-  for (const std::string& text : texts) {
-    EXPECT_THAT(text, testing::AnyOf("", HasSubstr("waited 300 ms for rank 1"),
-                                     HasSubstr("waited 300 ms for rank 0")));
+  for (const std::string& text : ranks.wait()) {
+    // It may have come before it was stopped.
+    EXPECT_THAT(text, testing::AnyOf("", HasSubstr("waited 2000 ms for rank")));
   }
 }
 
-TEST(Shm, NothingStaysBehind) {
-  const auto named = [] {
-    std::vector<std::string> names;
-    for (const auto& file : std::filesystem::directory_iterator("/dev/shm")) {
-      const std::string name = file.path().filename().string();
-      if (name.starts_with("colonnade")) {
-        names.push_back(name);
-      }
+/// The memory in /dev/shm that has a name of ours.
+std::vector<std::string> named_memory() {
+  std::vector<std::string> names;
+  for (const auto& file : std::filesystem::directory_iterator("/dev/shm")) {
+    const std::string name = file.path().filename().string();
+    if (name.starts_with("colonnade")) {
+      names.push_back(name);
     }
-    return names;
-  };
-  const std::vector<std::string> before = named();
+  }
+  return names;
+}
+
+TEST(Shm, NothingStaysBehind) {
+  const std::vector<std::string> before = named_memory();
   ProcessRanks ranks(2, call_for_ever);
   ranks.wait_until_they_run();
   ranks.signal(1, SIGKILL);
   ranks.wait();
-  EXPECT_EQ(named(), before);
+  EXPECT_EQ(named_memory(), before);
+}
+
+/// Of processes that may not look into each other's folder of /proc.
+class NoProcRendezvous final : public Rendezvous {
+ public:
+  void set(const std::string& name, std::string_view value) override {
+    files_.set(name, name == "shm/memory" ? "here\n/proc/0/fd/0 1" : value);
+  }
+  std::string get(const std::string& name, milliseconds timeout) override {
+    return files_.get(name, timeout);
+  }
+
+ private:
+  TemporaryFolder folder_;
+  FileRendezvous files_{folder_.path()};
+};
+
+TEST(Shm, MemoryHasANameWhereItMust) {
+  const std::vector<std::string> before = named_memory();
+  ProcessRanks ranks(
+      3,
+      [&](World& world) {
+        const GroupPtr group = group_of_all(world);
+        check_collectives(*group, 50000, at::kFloat);
+        EXPECT_EQ(named_memory(), before);
+      },
+      std::chrono::seconds(20), std::make_shared<NoProcRendezvous>());
+  expect_all(ranks.wait(), "");
+}
+
+TEST(Shm, RanksOfTwoHostsAreRefused) {
+  class TwoHosts final : public Rendezvous {
+   public:
+    void set(const std::string& name, std::string_view value) override {
+      std::string text(value);
+      if (name.ends_with("/memory")) {
+        text.insert(0, "not ");
+      }
+      files_.set(name, text);
+    }
+    std::string get(const std::string& name, milliseconds timeout) override {
+      return files_.get(name, timeout);
+    }
+
+   private:
+    TemporaryFolder folder_;
+    FileRendezvous files_{folder_.path()};
+  };
+  ProcessRanks ranks(
+      2, [](World&) {}, std::chrono::seconds(20), std::make_shared<TwoHosts>());
+  expect_all(ranks.wait(),
+             "shm: the ranks cannot share memory: rank 1: it is on host here, "
+             "and rank 0 on not here; run them on one host as one user, or "
+             "name the backend gloo");
 }
 
 }  // namespace

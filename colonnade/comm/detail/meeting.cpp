@@ -49,10 +49,10 @@ Meeting::Meeting(std::string what, std::vector<int64_t> world_ranks,
 Seat::Seat(Watch& watch, Meeting& meeting, int member)
     : watch_(watch), meeting_(meeting), member_(member) {}
 
-Gate::State Seat::sleep(Gate& gate, uint64_t round, const Call& call,
-                        std::chrono::milliseconds timeout) {
+Gate::State Seat::sleep(Gate& gate, uint64_t gate_round, uint64_t round,
+                        const Call& call, std::chrono::milliseconds timeout) {
   const auto start = Clock::now();
-  Gate::State state = gate.state(round);
+  Gate::State state = gate.state(gate_round);
   while (state == Gate::State::kWaiting) {
     std::chrono::nanoseconds left = watch_.look(meeting_);
     if (timeout.count() >= 0) {
@@ -60,15 +60,15 @@ Gate::State Seat::sleep(Gate& gate, uint64_t round, const Call& call,
           left, timeout - (Clock::now() - start));
     }
     if (left.count() > 0) {
-      gate.sleep(round, left);
+      gate.sleep(gate_round, left);
     } else {
       // Shuts the gate, which settles whether the last one came in time.
       watch_.fail(concat("rank ", rank(), " waited ", timeout.count(),
-                         " ms in ", to_string(call), ", call ", round_ + 1,
+                         " ms in ", to_string(call), ", call ", round + 1,
                          " of ", meeting_.name, ", for ",
-                         watch_.absent(meeting_, round_)));
+                         watch_.absent(meeting_, round)));
     }
-    state = gate.state(round);
+    state = gate.state(gate_round);
   }
   return state;
 }
@@ -84,7 +84,7 @@ void Seat::meet(const Call& call, const void* in, void* out,
   Gate::State state = look_awake(meeting_.arrival, round_, watch_.patience);
   if (state == Gate::State::kWaiting) {
     watch_.block(rank(), meeting_, round_, call);
-    state = sleep(meeting_.arrival, round_, call, timeout);
+    state = sleep(meeting_.arrival, round_, round_, call, timeout);
     watch_.unblock(rank());
   }
   if (state == Gate::State::kShut) {
@@ -117,7 +117,7 @@ void Seat::pass(const Call& call, std::chrono::milliseconds timeout) {
   meeting_.parting.arrive();
   Gate::State state = look_awake(meeting_.parting, partings_, watch_.patience);
   if (state == Gate::State::kWaiting) {
-    state = sleep(meeting_.parting, partings_, call, timeout);
+    state = sleep(meeting_.parting, partings_, round_ - 1, call, timeout);
   }
   if (state == Gate::State::kShut) {
     watch_.throw_reason(meeting_, rank(), call);

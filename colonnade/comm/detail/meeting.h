@@ -102,8 +102,9 @@ class Seat {
   int rank() const {
     return static_cast<int>(meeting_.ranks[static_cast<size_t>(member_)]);
   }
-  Gate::State sleep(Gate& gate, uint64_t round, const Call& call,
-                    std::chrono::milliseconds timeout);
+  /// Waits asleep for `gate` in its round `gate_round`, in `call` of `round`.
+  Gate::State sleep(Gate& gate, uint64_t gate_round, uint64_t round,
+                    const Call& call, std::chrono::milliseconds timeout);
   void compare() const;
 
   Watch& watch_;

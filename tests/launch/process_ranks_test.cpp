@@ -75,17 +75,23 @@ Launcher torchrun(uint16_t port, const TemporaryFolder& folder) {
   };
 }
 
+/// backend  empty: the one that launch chooses
 void start(RankProcesses& ranks, const Launcher& launcher, int size,
-           const std::string& scenario) {
+           const std::string& scenario, const std::string& backend = "gloo") {
   for (int rank = 0; rank < size; ++rank) {
-    ranks.start(launcher(rank, size), {scenario});
+    Variables variables = launcher(rank, size);
+    if (!backend.empty()) {
+      variables["COLONNADE_BACKEND"] = backend;
+    }
+    ranks.start(variables, {scenario});
   }
 }
 
 std::vector<RankResult> run(const Launcher& launcher, int size,
-                            const std::string& scenario) {
+                            const std::string& scenario,
+                            const std::string& backend = "gloo") {
   RankProcesses ranks;
-  start(ranks, launcher, size, scenario);
+  start(ranks, launcher, size, scenario, backend);
   return ranks.finish();
 }
 
@@ -107,6 +113,13 @@ void expect_comm_error(const RankResult& rank, const std::string& text) {
 TEST(ProcessRanks, CollectivesMatchOneThread) {
   for (const int size : {2, 3, 4}) {
     expect_success(run(mpirun, size, "collectives"));
+  }
+}
+
+TEST(ProcessRanks, RanksOfOneHostShareMemoryUnlessToldOtherwise) {
+  for (const RankResult& rank : run(mpirun, 2, "collectives", "")) {
+    EXPECT_EQ(rank.exit_code, 0) << rank.out;
+    EXPECT_THAT(rank.out, HasSubstr("of 2 on shm"));
   }
 }
 

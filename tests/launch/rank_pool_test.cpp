@@ -492,11 +492,12 @@ TEST(RankPool, RefusesWhatIsNoPool) {
             "RankPool: the number of ranks is 0; it must be at least 1");
   LaunchOptions options;
   options.backend = "gloo";
-  EXPECT_THAT(error_of<InvalidArgument>([&] {
-                RankPool(
-                    2, [] {}, options);
-              }),
-              HasSubstr("RankPool: the backend gloo cannot be used: "));
+  EXPECT_THAT(
+      error_of<InvalidArgument>([&] {
+        RankPool(
+            2, [] {}, options);
+      }),
+      HasSubstr("RankPool: the ranks of gloo are processes; use launch"));
 }
 
 TEST(RankPool, HandsOnTheCallersModes) {

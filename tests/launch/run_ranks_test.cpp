@@ -114,7 +114,7 @@ TEST(RunRanks, RefusesBackendsThatCannotMakeThreads) {
         run_ranks(
             2, [] {}, options);
       }),
-      HasSubstr("run_ranks: the backend gloo cannot be used: Colonnade "));
+      HasSubstr("run_ranks: the ranks of gloo are processes; use launch"));
   options.backend = "carrier pigeon";
   EXPECT_EQ(error_of<InvalidArgument>([&] {
               run_ranks(

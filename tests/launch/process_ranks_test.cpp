@@ -217,7 +217,7 @@ TEST(ProcessRanks, ARankThatThrowsWakesTheOthers) {
 }
 
 TEST(ProcessRanks, ARankThatReturnsWakesWhoWaitsForIt) {
-  const auto results = run(srun_over_tcp, 3, "return_early");
+  const auto results = run(mpirun, 3, "return_early");
   EXPECT_EQ(results[1].exit_code, 0) << results[1].out;
   for (const size_t rank : {0, 2}) {
     expect_comm_error(results[rank], "rank 1 has returned, but rank ");

@@ -291,7 +291,9 @@ TEST(OpenLayers, MakesTheCallsOfTheLayer) {
         true,
         Column(512, 512).gather_output(false).sequence_parallel_enabled(true),
         {3, 2, 512});
-    column(degree == 1, Column(512, 513).pad(true), {3, 512});
+    column(true, Column(512, 513).pad(true), {3, 512});
+    column(true, Column(512, 513).pad(true).gather_output(false), {3, 512});
+    column(degree == 1, Column(512, 512).segments({256, 256}), {3, 512});
     row(true, Row(512, 512), {3, 512});
     row(true, Row(512, 512).bias(false), {2, 3, 512});
     row(true, Row(512, 512).input_is_parallel(true), {3, 512 / degree});
@@ -299,7 +301,11 @@ TEST(OpenLayers, MakesTheCallsOfTheLayer) {
         Row(512, 512).input_is_parallel(true).sequence_parallel_enabled(true),
         {4, 2, 512 / degree});
     row(true, Row(512, 512).bias(false).reduce_output(false), {3, 512});
-    row(degree == 1, Row(513, 512).pad(true), {3, 513});
+    row(true, Row(513, 512).pad(true), {3, 513});
+    row(true, Row(513, 512).pad(true).input_is_parallel(true),
+        {3, (513 + degree - 1) / degree});
+    row(true, Row(512, 512).reduce_dtype(at::kFloat), {3, 512});
+    row(degree == 1, Row(512, 512).reduce_dtype(at::kDouble), {3, 512});
   }
 }
 

@@ -15,6 +15,7 @@ namespace {
 using at::Tensor;
 
 constexpr const char* kLinear = "colonnade::linear";
+const Argument kLastDim = {int64_t{-1}};
 
 /// Opens what parallel_layers/detail/layer_ops.h has closed: at one degree and
 /// with the weights at hand it is known which ops a layer makes.
@@ -46,9 +47,25 @@ class Opener {
   bool open_row(const Node& node);
   const Tensor* weight_of(const Node& node) const;
 
-  /// Appends a call that gives `result`.
-  void call(const char* op, std::vector<Argument> arguments, int result) {
-    graph_.nodes.push_back({op, std::move(arguments), {Value{result}}});
+  /// Appends a call on a value, and gives its result.
+  int call(const char* op, int value, std::vector<Argument> others) {
+    const int result = add_value(graph_, value);
+    call_in_place(op, value, std::move(others));
+    graph_.nodes.back().results = {Value{result}};
+    return result;
+  }
+
+  /// Appends a call that gives what it is given.
+  void call_in_place(const char* op, int value, std::vector<Argument> others) {
+    others.insert(others.begin(), Argument{Value{value}});
+    graph_.nodes.push_back({op, std::move(others), {Value{value}}});
+  }
+
+  /// Makes the value that the last calls have given the result of the layer.
+  void give(int value, const Node& layer, size_t first_call) {
+    for (size_t i = first_call; i < graph_.nodes.size(); ++i) {
+      rename(graph_.nodes[i], value, only_result(layer));
+    }
   }
 
   Graph graph_;
@@ -81,27 +98,30 @@ bool Opener::open_column(const Node& node) {
   if (weight == nullptr || !arguments[6].is<int64_t>()) {
     return false;
   }
-  const auto output_size = arguments[6].as<int64_t>();
-  const bool padded =
-      output_size >= 0 && output_size != parts_ * weight->size(0);
-  const bool gathers = arguments[3].as<bool>() && parts_ > 1;
-  if (padded || (gathers && arguments[7].as<ArgumentList>().size() > 1)) {
-    return false;
+  const auto size = arguments[6].as<int64_t>();
+  const bool padded = size >= 0 && size != parts_ * weight->size(0);
+  const bool gathers = arguments[3].as<bool>();
+  const Argument& group = arguments[8];
+  if (gathers && parts_ > 1 && arguments[7].as<ArgumentList>().size() > 1) {
+    return false;  // parts of several segments
   }
-  const int result = only_result(node);
-  Argument x = arguments[0];
-  if (arguments[4].as<bool>()) {
-    const int whole = add_value(graph_, x.as<Value>().id);
-    call("colonnade::gather_from_sequence_parallel_region",
-         {x, arguments[5], {true}, arguments[8]}, whole);
-    x = {Value{whole}};
+  const size_t first_call = graph_.nodes.size();
+  int y = arguments[0].as<Value>().id;
+  if (arguments[4].as<bool>() && parts_ > 1) {
+    y = call("colonnade::gather_from_sequence_parallel_region", y,
+             {arguments[5], {true}, group});
   }
-  const int product = gathers ? add_value(graph_, result) : result;
-  call(kLinear, {x, arguments[1], arguments[2]}, product);
-  if (gathers) {
-    call("colonnade::gather_from_tensor_model_parallel_region",
-         {{Value{product}}, {int64_t{-1}}, arguments[8]}, result);
+  y = call(kLinear, y, {arguments[1], arguments[2]});
+  if (gathers && parts_ > 1) {
+    y = call("colonnade::gather_from_tensor_model_parallel_region", y,
+             {kLastDim, group});
   }
+  if (padded && gathers) {
+    y = call("aten::narrow", y, {kLastDim, {int64_t{0}}, {size}});
+  } else if (padded) {
+    y = call("colonnade::zero_padding", y, {kLastDim, {size}, group});
+  }
+  give(y, node, first_call);
   return true;
 }
 
@@ -113,45 +133,42 @@ bool Opener::open_row(const Node& node) {
   if (weight == nullptr || !arguments[8].is<int64_t>()) {
     return false;
   }
-  const auto input_size = arguments[8].as<int64_t>();
-  const bool padded = input_size >= 0 && input_size != parts_ * weight->size(1);
   const Argument dtype = {static_cast<int64_t>(weight->scalar_type())};
-  const bool converts =
-      arguments[7] != Argument{} && arguments[7] != dtype && parts_ > 1;
-  if (padded || converts) {
+  if (arguments[7] != Argument{} && arguments[7] != dtype && parts_ > 1) {
     return false;
   }
-  const int result = only_result(node);
-  Argument x = arguments[0];
+  const size_t first_call = graph_.nodes.size();
+  const Argument& group = arguments[9];
+  const auto size = arguments[8].as<int64_t>();
+  const int64_t padding = size < 0 ? 0 : parts_ * weight->size(1) - size;
+  int y = arguments[0].as<Value>().id;
+  if (padding > 0 && arguments[3].as<bool>()) {
+    y = call("colonnade::zero_padding", y, {kLastDim, {size}, group});
+  } else if (padding > 0) {
+    y = call("aten::constant_pad_nd", y,
+             {{ArgumentList{{int64_t{0}}, {padding}}}, {int64_t{0}}});
+  }
   if (parts_ == 1) {
-    call(kLinear, {x, arguments[1], arguments[2]}, result);
+    y = call(kLinear, y, {arguments[1], arguments[2]});
+    give(y, node, first_call);
     return true;
   }
   if (!arguments[3].as<bool>()) {
-    const int part = add_value(graph_, x.as<Value>().id);
-    call("colonnade::scatter_to_tensor_model_parallel_region",
-         {x, {int64_t{-1}}, arguments[9]}, part);
-    x = {Value{part}};
+    y = call("colonnade::scatter_to_tensor_model_parallel_region", y,
+             {kLastDim, group});
   }
-  const bool sequence_parallel = arguments[4].as<bool>();
-  const bool reduces = arguments[6].as<bool>();
-  const int product =
-      reduces && sequence_parallel ? add_value(graph_, result) : result;
-  call(kLinear, {x, arguments[1], {}}, product);
-  if (!reduces) {
-    return true;
-  }
-  if (sequence_parallel) {
-    call("colonnade::reduce_scatter_to_sequence_parallel_region",
-         {{Value{product}}, arguments[5], arguments[9]}, result);
-  } else {
-    call("colonnade::reduce_from_tensor_model_parallel_region_",
-         {{Value{product}}, arguments[9]}, result);
+  y = call(kLinear, y, {arguments[1], {}});
+  if (arguments[6].as<bool>() && arguments[4].as<bool>()) {
+    y = call("colonnade::reduce_scatter_to_sequence_parallel_region", y,
+             {arguments[5], group});
+  } else if (arguments[6].as<bool>()) {
+    call_in_place("colonnade::reduce_from_tensor_model_parallel_region_", y,
+                  {group});
   }
   if (arguments[2] != Argument{}) {
-    call("aten::add_.Tensor", {{Value{result}}, arguments[2], {int64_t{1}}},
-         result);
+    call_in_place("aten::add_.Tensor", y, {arguments[2], {int64_t{1}}});
   }
+  give(y, node, first_call);
   return true;
 }
 

@@ -26,7 +26,8 @@ COLONNADE_API void parallel_model_save(const TensorParallelModel& model,
 
 struct LoadOptions {
   /// Further namespaces of ops that the graph may call, of libraries that this
-  /// process has loaded. A file is data from elsewhere: name those you trust.
+  /// process has loaded, or single ops ("aten::lu_solve"). A file is data from
+  /// elsewhere: name those you trust.
   std::vector<std::string> namespaces = {};
   /// Change the graph so that it runs faster; results then differ in rounding.
   bool optimize = true;

@@ -234,18 +234,26 @@ TEST(CheckGraph, ChecksInputsWeightsAndValues) {
   EXPECT_EQ(error_after([](Graph& g) { g.weights[0].name = ""; }),
             "g: a weight has a name of 0 bytes");
   EXPECT_EQ(error_after([](Graph& g) {
-              g.values.push_back({});
+              g.values.push_back({at::kFloat, {2}, 8});
               g.weights.push_back({Weight::Kind::kBuffer, "down.bias", {}, 4});
             }),
             "g: buffer down.bias: there are two of that name");
   Graph graph = small_graph();
-  graph.values.push_back({});
+  graph.values.push_back({at::kFloat, {2}, 8});
   graph.weights.push_back({Weight::Kind::kConstant, "up.bias", {}, 4});
   check(graph);  // constants are stored apart
   EXPECT_EQ(error_after([](Graph& g) { g.values[2].example_shape = {-1}; }),
             "g: value %2: has a dim of size -1");
   EXPECT_EQ(error_after([](Graph& g) { g.values[2].example_bytes = -1; }),
-            "g: value %2: has -1 bytes");
+            "g: value %2: has -1 bytes, which 48 elements of Float do not "
+            "have");
+  EXPECT_EQ(error_after([](Graph& g) {
+              g.values[2].example_shape = {int64_t{1} << 40, int64_t{1} << 40};
+            }),
+            "g: value %2: has shape [1099511627776, 1099511627776], which is "
+            "too large");
+  EXPECT_EQ(error_after([](Graph& g) { g.weights[0].split_dim = 0; }),
+            "g: parameter up.bias: is split along dim 0 of 0");
 }
 
 TEST(CheckGraph, WantsValuesMadeBeforeTheyAreUsed) {
@@ -306,6 +314,10 @@ TEST(CheckGraph, HoldsCallsAgainstTheirSchemas) {
   EXPECT_EQ(add({WrappedNumber{{{ExpressionRef{5}}}}}, {int64_t{1}}),
             "g: call 0, aten::add.Tensor, argument other: is expression $5 of "
             "1");
+  EXPECT_EQ(error_of_call("aten::add_.Tensor",
+                          {{WrappedNumber{{{2.5}}}}, {Value{1}}, {int64_t{1}}}),
+            "g: call 0, aten::add_.Tensor, argument self: is a wrapped number, "
+            "and the op writes to it");
   const auto zeros = [](Argument size, Argument dtype, Argument layout,
                         Argument device, Argument pin) {
     return error_of_call("aten::zeros", {size, dtype, layout, device, pin});

@@ -309,6 +309,38 @@ TEST(OpenLayers, MakesTheCallsOfTheLayer) {
   }
 }
 
+/// As a graph from a file may have it.
+TEST(Passes, TakeResultsThatNobodyAsksFor) {
+  const Tensor weight = floats({4, 4});
+  const Inputs inputs = {floats({3, 4})};
+  Recording recording = record_model(
+      [&](const Inputs& in) {
+        const Tensor x = in[0].toTensor();
+        const Tensor unused = x.detach();
+        return x.exp();
+      },
+      inputs, {{"weight", weight, true}});
+  Graph& graph = recording.graph;
+  graph.nodes[0].results[0] = std::monostate();
+  for (const char* layer : {"colonnade::column_parallel_linear",
+                            "colonnade::row_parallel_linear"}) {
+    Node node{layer, {{Value{0}}, {Value{1}}, {}}, {std::monostate()}};
+    const bool column = node.op.find("column") != std::string::npos;
+    const Argument no = {false};
+    const Argument zero = {int64_t{0}};
+    const Argument four = {int64_t{4}};
+    const Argument tp = {std::string("tp")};
+    const std::vector<Argument> rest =
+        column ? std::vector<Argument>{no, no, zero, four, {ArgumentList{}}, tp}
+               : std::vector<Argument>{no, no, zero, no, {}, four, tp};
+    node.arguments.insert(node.arguments.end(), rest.begin(), rest.end());
+    graph.nodes.push_back(std::move(node));
+  }
+  const PassFacts facts = facts_of(recording);
+  EXPECT_EQ(open_layers(graph, facts).nodes.size(), graph.nodes.size());
+  EXPECT_EQ(skip_identities(graph, facts).nodes.size(), graph.nodes.size());
+}
+
 TEST(SkipIdentities, SkipsOnlyThose) {
   const Inputs inputs = {floats({3, 4})};
   const Recording recording = record_model(

@@ -6,9 +6,10 @@
 #include "colonnade/trace/detail/callable_ops.h"
 #include "colonnade/trace/detail/op_name.h"
 
+#include <c10/core/ScalarTypeToTypeMeta.h>
+
 #include <set>
 #include <string_view>
-#include <unordered_set>
 #include <utility>
 #include <vector>
 
@@ -43,6 +44,8 @@ class Checker {
   void check_variables() const;
   void check_expressions() const;
   void check_values() const;
+  int64_t elements_of(const std::vector<int64_t>& shape,
+                      std::string_view place) const;
   size_t leaves_of(const Structure& structure, std::string_view place,
                    size_t depth) const;
   void check_inputs();
@@ -96,7 +99,7 @@ void Checker::check_head() const {
   check_count(graph_.inputs, "inputs");
   check_count(graph_.weights, "weights");
   check_count(graph_.values, "values");
-  check_count(graph_.nodes, "calls");
+  check_count(graph_.nodes, "calls", kMaxCalls);
   check_count(graph_.outputs, "outputs");
 }
 
@@ -135,14 +138,33 @@ void Checker::check_expressions() const {
 void Checker::check_values() const {
   for (size_t i = 0; i < graph_.values.size(); ++i) {
     const ValueInfo& info = graph_.values[i];
-    require(info.example_shape.size() <= kMaxDims, "value %", i, ": has ",
-            info.example_shape.size(), " dims; there are at most ", kMaxDims);
-    require(info.example_bytes >= 0, "value %", i, ": has ", info.example_bytes,
-            " bytes");
-    for (const int64_t size : info.example_shape) {
-      require(size >= 0, "value %", i, ": has a dim of size ", size);
-    }
+    const std::string place = concat("value %", i);
+    const int64_t elements = elements_of(info.example_shape, place);
+    int64_t bytes = 0;
+    require(info.dtype < at::ScalarType::Undefined &&
+                !__builtin_mul_overflow(
+                    elements,
+                    static_cast<int64_t>(
+                        c10::scalarTypeToTypeMeta(info.dtype).itemsize()),
+                    &bytes) &&
+                bytes == info.example_bytes,
+            place, ": has ", info.example_bytes, " bytes, which ", elements,
+            " elements of ", info.dtype, " do not have");
   }
+}
+
+/// How many elements a tensor of this shape has.
+int64_t Checker::elements_of(const std::vector<int64_t>& shape,
+                             std::string_view place) const {
+  require(shape.size() <= kMaxDims, place, ": has ", shape.size(),
+          " dims; there are at most ", kMaxDims);
+  int64_t elements = 1;
+  for (const int64_t size : shape) {
+    require(size >= 0, place, ": has a dim of size ", size);
+    require(!__builtin_mul_overflow(elements, size, &elements), place,
+            ": has shape ", at::IntArrayRef(shape), ", which is too large");
+  }
+  return elements;
 }
 
 size_t Checker::leaves_of(const Structure& structure, std::string_view place,
@@ -261,16 +283,13 @@ void Checker::check_weights() {
     for (const std::string& alias : weight.aliases) {
       add(alias);
     }
-    const auto dims = static_cast<int64_t>(weight.shape.size());
-    require(weight.shape.size() <= kMaxDims && weight.split_dim >= -1 &&
-                weight.split_dim < std::max<int64_t>(dims, 1) &&
-                (weight.split_dim < 0 || dims > 0) &&
-                std::ranges::all_of(weight.shape,
-                                    [](int64_t size) { return size >= 0; }),
-            to_string(weight.kind), " ", weight.name, " has shape ",
-            at::IntArrayRef(weight.shape), ", split along dim ",
-            weight.split_dim);
-    make(weight.value, concat(to_string(weight.kind), " ", weight.name));
+    const std::string place = concat(to_string(weight.kind), " ", weight.name);
+    elements_of(weight.shape, place);
+    require(-1 <= weight.split_dim &&
+                weight.split_dim < static_cast<int64_t>(weight.shape.size()),
+            place, ": is split along dim ", weight.split_dim, " of ",
+            weight.shape.size());
+    make(weight.value, place);
   }
 }
 
@@ -303,6 +322,10 @@ void Checker::check_call(const Node& node) {
     require(accepts(*declared.real_type(), node.arguments[i]), at, ": is ",
             kind_of(node.arguments[i]), ", and the op takes ",
             declared.real_type()->str());
+    const bool is_written =
+        declared.alias_info() != nullptr && declared.alias_info()->isWrite();
+    require(!is_written || !node.arguments[i].is<WrappedNumber>(), at,
+            ": is a wrapped number, and the op writes to it");
     check_length(node.arguments[i], declared, at);
     check_references(node.arguments[i], at);
   }

@@ -14,7 +14,8 @@ namespace colonnade::trace::detail {
 // What a graph from a file may have at most.
 inline constexpr int64_t kMaxDegree = 4096;
 inline constexpr size_t kMaxItems = size_t{1} << 20;  ///< Of each list.
-inline constexpr size_t kMaxNesting = 32;             ///< Of a Structure.
+inline constexpr size_t kMaxCalls = size_t{1} << 17;
+inline constexpr size_t kMaxNesting = 32;  ///< Of a Structure.
 inline constexpr size_t kMaxDims = 64;
 inline constexpr size_t kMaxTerms = 32;   ///< Of an expression.
 inline constexpr size_t kMaxFactors = 4;  ///< Variables of a term.

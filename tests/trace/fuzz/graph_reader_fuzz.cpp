@@ -5,15 +5,38 @@
 #include "colonnade/trace/detail/callable_ops.h"
 #include "colonnade/trace/detail/check_graph.h"
 #include "colonnade/trace/detail/graph_json.h"
+#include "colonnade/trace/detail/passes/passes.h"
 #include "colonnade/trace/detail/program.h"
 #include "tests/trace/fuzz/json_mutator.h"
+
+#include <ATen/ops/empty.h>
 
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
+#include <vector>
 
 namespace colonnade::testing {
+namespace {
+
+/// With weights as the graph says they are, where that is little.
+trace::detail::PassFacts facts_of(const trace::Graph& graph) {
+  constexpr int64_t kMostBytes = int64_t{1} << 20;
+  trace::detail::PassFacts facts;
+  facts.degree = graph.degree;
+  for (const trace::Weight& weight : graph.weights) {
+    const trace::ValueInfo& info =
+        graph.values[static_cast<size_t>(weight.value)];
+    const bool small = info.example_bytes <= kMostBytes;
+    facts.weights.push_back(
+        at::empty(small ? info.example_shape : std::vector<int64_t>{0},
+                  at::dtype(info.dtype).device(at::kMeta)));
+  }
+  return facts;
+}
+
+}  // namespace
 
 bool use_graph_text(const std::string& text) {
   try {
@@ -28,6 +51,8 @@ bool use_graph_text(const std::string& text) {
       std::abort();
     }
     const trace::detail::Program program(graph, at::kCPU);
+    const trace::detail::Program fast(
+        trace::detail::optimize(graph, facts_of(graph)), at::kCPU);
     return true;
   } catch (const Error&) {
     return false;

@@ -73,9 +73,11 @@ class Opener {
   std::map<int, Tensor> weights_;  ///< By value.
 };
 
-/// Null where the sizes are not known, or autocast changes dtypes.
+/// Null where the sizes are not known, autocast changes dtypes, or nobody asks
+/// for the result.
 const Tensor* Opener::weight_of(const Node& node) const {
-  if (!node.arguments[0].is<Value>() || !node.arguments[1].is<Value>()) {
+  if (!node.arguments[0].is<Value>() || !node.arguments[1].is<Value>() ||
+      only_result(node) < 0) {
     return nullptr;
   }
   const auto found = weights_.find(node.arguments[1].as<Value>().id);

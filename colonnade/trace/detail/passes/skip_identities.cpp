@@ -26,8 +26,9 @@ bool gives_its_argument(const Node& node) {
 /// Whether a call gives its argument as another tensor, which only autograd
 /// tells apart.
 bool gives_an_alias(const Node& node) {
-  return node.op == "aten::alias" || node.op == "aten::detach" ||
-         node.op == "colonnade::copy_to_tensor_model_parallel_region";
+  return (node.op == "aten::alias" || node.op == "aten::detach" ||
+          node.op == "colonnade::copy_to_tensor_model_parallel_region") &&
+         node.arguments[0].is<Value>() && only_result(node) >= 0;
 }
 
 }  // namespace

@@ -172,7 +172,9 @@ class Mutator {
                              ? odd_values()[below(odd_values().size())]
                              : json(part[below(part.size())]));
         } else if (part.is_number_integer()) {
-          part = part.get<int64_t>() + static_cast<int64_t>(below(5)) - 2;
+          // Wraps around at the ends, which unsigned numbers may.
+          part = static_cast<int64_t>(
+              static_cast<uint64_t>(part.get<int64_t>()) + below(5) - 2);
         }
         break;
       default:

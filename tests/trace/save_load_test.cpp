@@ -2,6 +2,7 @@
 // Traced models on disk: every degree to every degree, states, damage.
 #include "colonnade/parallel_layers/save_load.h"
 
+#include "colonnade/checkpoint/detail/load_checkpoint.h"
 #include "colonnade/core/error.h"
 #include "colonnade/launch/launch.h"
 #include "colonnade/models/cached_llama.h"
@@ -20,7 +21,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cstdint>
 #include <filesystem>
+#include <map>
 #include <string>
 #include <tuple>
 #include <vector>
@@ -60,6 +63,15 @@ CachedLlama make_cached(bool tied) {
 
 const Tensor kIds = torch::tensor({{1, 4, 9, 16, 2, 22}});
 
+/// The digest of each tensor in a folder.
+std::map<std::string, uint64_t> digests(const fs::path& folder) {
+  std::map<std::string, uint64_t> result;
+  for (const auto& tensor : colonnade::detail::read_manifest(folder).tensors) {
+    result[tensor.name] = tensor.digest;
+  }
+  return result;
+}
+
 /// The logits after each of `ids`, one call a token.
 std::vector<Tensor> decode(TensorParallelModel& model, const Tensor& ids) {
   std::vector<Tensor> logits;
@@ -97,6 +109,7 @@ TEST_P(SavedAndLoaded, LlamaIsEqualAtEveryDegree) {
     // Loaded models save as traced ones do, bytes of weights included.
     const TemporaryFolder again;
     parallel_model_save(loaded, again.path());
+    EXPECT_EQ(digests(again.path()), digests(folder.path()));
     TensorParallelModel second = parallel_model_load(again.path(), from());
     expect_close(second(ids), traced(ids), 1e-5);
   }

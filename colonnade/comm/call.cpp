@@ -11,6 +11,20 @@
 namespace colonnade {
 namespace {
 
+std::string_view name_of(ReduceOp op) {
+  switch (op) {
+    case ReduceOp::kSum:
+      return "sum";
+    case ReduceOp::kMax:
+      return "max";
+    case ReduceOp::kMin:
+      return "min";
+  }
+  return "unknown";
+}
+
+}  // namespace
+
 std::string_view name_of(Collective collective) {
   switch (collective) {
     case Collective::kAllReduce:
@@ -33,20 +47,6 @@ std::string_view name_of(Collective collective) {
   return "unknown";
 }
 
-std::string_view name_of(ReduceOp op) {
-  switch (op) {
-    case ReduceOp::kSum:
-      return "sum";
-    case ReduceOp::kMax:
-      return "max";
-    case ReduceOp::kMin:
-      return "min";
-  }
-  return "unknown";
-}
-
-}  // namespace
-
 Call Call::of(Collective collective, const at::Tensor& x) {
   Call call;
   call.key.collective = collective;
@@ -65,6 +65,15 @@ Call Call::of(Collective collective, const at::Tensor& x) {
     }
   }
   call.key.shape_hash = hash;
+  if (const CallSite& site = CallSite::current(); !site.empty()) {
+    call.site = site;
+  }
+  return call;
+}
+
+Call Call::barrier() {
+  Call call;
+  call.site = CallSite::current();
   return call;
 }
 
@@ -97,6 +106,10 @@ std::string to_string(const Call& call) {
       break;
   }
   out << ')';
+  if (!call.site.empty()) {
+    out << " by " << call.site.text()
+        << (call.site.is_backward() ? " (backward)" : "");
+  }
   return out.str();
 }
 

@@ -1,6 +1,7 @@
 // colonnade/comm/call.h
 #pragma once
 
+#include "colonnade/comm/call_site.h"
 #include "colonnade/core/api.h"
 
 #include <ATen/core/Tensor.h>
@@ -8,6 +9,7 @@
 #include <array>
 #include <cstdint>
 #include <string>
+#include <string_view>
 
 namespace colonnade {
 
@@ -45,12 +47,23 @@ struct Call {
 
   CallKey key;
   std::array<int64_t, kMaxDims> sizes{};
+  CallSite site;
 
-  /// Describes the call that has `x` as its input.
+  bool is_collective() const {
+    return key.collective != Collective::kSend &&
+           key.collective != Collective::kRecv;
+  }
+
+  /// Describes the call that has `x` as its input, from the current site.
   static Call of(Collective collective, const at::Tensor& x);
+  /// A barrier, which has none.
+  static Call barrier();
 };
 
-/// Such as "all_reduce(float32 [2, 64], sum)".
+/// "all_reduce", as the method of Group is called.
+COLONNADE_API std::string_view name_of(Collective collective);
+
+/// Such as "all_reduce(float32 [2, 64], sum) by layer mlp.down (backward)".
 COLONNADE_API std::string to_string(const Call& call);
 
 }  // namespace colonnade

@@ -1,6 +1,7 @@
 // colonnade/comm/group.cpp
 #include "colonnade/comm/group.h"
 
+#include "colonnade/comm/detail/rank_list.h"
 #include "colonnade/comm/detail/reduce_kernels.h"
 #include "colonnade/core/error.h"
 
@@ -115,6 +116,33 @@ Group::Group(std::string name, int rank, std::vector<int64_t> ranks,
 
 Group::~Group() = default;
 
+template <typename Do>
+void Group::run(const Call& call, Do method) {
+  calls_.begin(call);
+  try {
+    method();
+  } catch (const CommError& error) {
+    throw CommError(with_place(error.what()));
+  }
+  calls_.end();
+}
+
+std::string Group::with_place(std::string_view reason) const {
+  const CallRecord& mine = calls_.latest();
+  const std::string text = to_string(mine.call);
+  const std::string number =
+      concat("call ", mine.number, " of group \"", name_, '"');
+  const auto says = [&](std::string_view part) {
+    return reason.find(part) != std::string_view::npos;
+  };
+  if (says(text) && (!mine.call.is_collective() || says(number))) {
+    return std::string(reason);
+  }
+  return concat(reason, "; rank ", ranks_[static_cast<size_t>(rank_)],
+                " was in ", text, ", ", number, " (", detail::rank_list(ranks_),
+                ')');
+}
+
 void Group::set_timeout(std::chrono::milliseconds timeout) {
   timeout_ = timeout;
 }
@@ -123,10 +151,10 @@ void Group::all_reduce(at::Tensor& x, ReduceOp op) {
   const Check check(*this, "all_reduce");
   check.tensor("x", x, device_type_);
   check.reducible(x, op);
-  call_ = Call::of(Collective::kAllReduce, x);
-  call_.key.reduce = op;
+  Call call = Call::of(Collective::kAllReduce, x);
+  call.key.reduce = op;
   note_write(x);
-  do_all_reduce(x, op);
+  run(call, [&] { do_all_reduce(x, op); });
 }
 
 void Group::all_gather(at::Tensor& out, const at::Tensor& x) {
@@ -136,9 +164,8 @@ void Group::all_gather(at::Tensor& out, const at::Tensor& x) {
   check.same_dtype(out, x);
   check.numel(out, x.numel() * size(), x);
   check.apart(out, x, /*own_part=*/true);
-  call_ = Call::of(Collective::kAllGather, x);
   note_write(out);
-  do_all_gather(out, x);
+  run(Call::of(Collective::kAllGather, x), [&] { do_all_gather(out, x); });
 }
 
 void Group::reduce_scatter(at::Tensor& out, const at::Tensor& x, ReduceOp op) {
@@ -150,22 +177,22 @@ void Group::reduce_scatter(at::Tensor& out, const at::Tensor& x, ReduceOp op) {
   check.divides(x);
   check.numel(out, x.numel() / size(), x);
   check.apart(x, out, /*own_part=*/true);
-  call_ = Call::of(Collective::kReduceScatter, x);
-  call_.key.reduce = op;
+  Call call = Call::of(Collective::kReduceScatter, x);
+  call.key.reduce = op;
   note_write(out);
-  do_reduce_scatter(out, x, op);
+  run(call, [&] { do_reduce_scatter(out, x, op); });
 }
 
 void Group::broadcast(at::Tensor& x, int root) {
   const Check check(*this, "broadcast");
   check.tensor("x", x, device_type_);
   check.peer("root", root);
-  call_ = Call::of(Collective::kBroadcast, x);
-  call_.key.peer = root;
+  Call call = Call::of(Collective::kBroadcast, x);
+  call.key.peer = root;
   if (root != rank_) {
     note_write(x);
   }
-  do_broadcast(x, root);
+  run(call, [&] { do_broadcast(x, root); });
 }
 
 void Group::all_to_all(at::Tensor& out, const at::Tensor& x) {
@@ -176,33 +203,31 @@ void Group::all_to_all(at::Tensor& out, const at::Tensor& x) {
   check.divides(x);
   check.numel(out, x.numel(), x);
   check.apart(x, out, /*own_part=*/false);
-  call_ = Call::of(Collective::kAllToAll, x);
   note_write(out);
-  do_all_to_all(out, x);
+  run(Call::of(Collective::kAllToAll, x), [&] { do_all_to_all(out, x); });
 }
 
 void Group::send(const at::Tensor& x, int dst) {
   const Check check(*this, "send");
   check.tensor("x", x, device_type_);
   check.other("dst", dst);
-  call_ = Call::of(Collective::kSend, x);
-  call_.key.peer = dst;
-  do_send(x, dst);
+  Call call = Call::of(Collective::kSend, x);
+  call.key.peer = dst;
+  run(call, [&] { do_send(x, dst); });
 }
 
 void Group::recv(at::Tensor& x, int src) {
   const Check check(*this, "recv");
   check.tensor("x", x, device_type_);
   check.other("src", src);
-  call_ = Call::of(Collective::kRecv, x);
-  call_.key.peer = src;
+  Call call = Call::of(Collective::kRecv, x);
+  call.key.peer = src;
   note_write(x);
-  do_recv(x, src);
+  run(call, [&] { do_recv(x, src); });
 }
 
 void Group::barrier() {
-  call_ = Call{};
-  do_barrier();
+  run(Call::barrier(), [&] { do_barrier(); });
 }
 
 }  // namespace colonnade

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "colonnade/comm/call.h"
+#include "colonnade/comm/call_log.h"
 #include "colonnade/core/api.h"
 
 #include <ATen/core/Tensor.h>
@@ -10,6 +11,7 @@
 #include <chrono>
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace colonnade {
@@ -81,12 +83,15 @@ class COLONNADE_API Group : public torch::CustomClassHolder {
   /// Returns when every member has called it.
   void barrier();
 
+  /// This rank's last calls in the group.
+  const CallLog& calls() const { return calls_; }
+
  protected:
   Group(std::string name, int rank, std::vector<int64_t> ranks,
         at::DeviceType device_type);
 
   /// The call that the public method noted before it called its virtual.
-  const Call& call() const { return call_; }
+  const Call& call() const { return calls_.latest().call; }
 
  private:
   virtual void do_all_reduce(at::Tensor& x, ReduceOp op) = 0;
@@ -99,12 +104,17 @@ class COLONNADE_API Group : public torch::CustomClassHolder {
   virtual void do_recv(at::Tensor& x, int src) = 0;
   virtual void do_barrier() = 0;
 
+  /// Notes the call, makes it, and adds to a CommError where this rank was.
+  template <typename Do>
+  void run(const Call& call, Do method);
+  std::string with_place(std::string_view reason) const;
+
   std::string name_;
   int rank_;
   std::vector<int64_t> ranks_;
   at::DeviceType device_type_;
   std::chrono::milliseconds timeout_;
-  Call call_;
+  CallLog calls_;
 };
 
 using GroupPtr = c10::intrusive_ptr<Group>;

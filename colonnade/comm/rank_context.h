@@ -39,6 +39,7 @@ class COLONNADE_API RankContext {
   const WorldPtr& world() const { return world_; }
   void set_world(WorldPtr world);
 
+  const std::vector<GroupPtr>& groups() const { return groups_; }
   void add_group(GroupPtr group);  ///< Under its own name.
   void remove_groups();
   /// The group called `name`; InvalidArgument says which groups there are and

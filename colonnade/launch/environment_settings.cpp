@@ -2,6 +2,7 @@
 #include "colonnade/core/settings.h"
 
 #include <cstdlib>
+#include <string>
 
 namespace colonnade {
 namespace {
@@ -9,9 +10,13 @@ namespace {
 /// Fills settings() as the library is loaded, so that programs that start no
 /// ranks have them too.
 [[maybe_unused]] const bool filled = [] {
-  if (const char* const engine = std::getenv("COLONNADE_MATMUL")) {
-    settings().matmul_engine = engine;
-  }
+  const auto fill = [](std::string& setting, const char* variable) {
+    if (const char* const value = std::getenv(variable)) {
+      setting = value;
+    }
+  };
+  fill(settings().matmul_engine, "COLONNADE_MATMUL");
+  fill(settings().call_dump, "COLONNADE_CALL_DUMP");
   return true;
 }();
 

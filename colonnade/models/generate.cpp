@@ -1,6 +1,7 @@
 // colonnade/models/generate.cpp
 #include "colonnade/models/generate.h"
 
+#include "colonnade/comm/call_site.h"
 #include "colonnade/core/error.h"
 #include "colonnade/models/kv_cache.h"
 #include "colonnade/models/sampling.h"
@@ -45,6 +46,7 @@ GeneratedToken choose(const at::Tensor& logits, const GenerateOptions& options,
 }
 
 bool any_rank(bool mine, at::Device device) {
+  const CallSiteScope site(CallSite("generate"));
   at::Tensor flag = at::full(
       {1}, mine ? 1 : 0, at::TensorOptions().dtype(at::kInt).device(device));
   parallel_state::get_tensor_model_parallel_group()->all_reduce(flag,

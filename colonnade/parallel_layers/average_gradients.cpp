@@ -1,6 +1,7 @@
 // colonnade/parallel_layers/average_gradients.cpp
 #include "colonnade/parallel_layers/average_gradients.h"
 
+#include "colonnade/comm/call_site.h"
 #include "colonnade/comm/exchange.h"
 #include "colonnade/comm/rank_context.h"
 #include "colonnade/core/error.h"
@@ -210,6 +211,7 @@ void average_gradients(torch::nn::Module& model, const GroupPtr& group) {
   if (dp->size() == 1) {
     return;
   }
+  const CallSiteScope site(CallSite("average_gradients"));
   const at::NoGradGuard no_grad;
   const std::vector<NamedGradient> gradients = gradients_of(model);
   check_gradients(gradients, *dp);

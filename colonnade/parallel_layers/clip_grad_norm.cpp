@@ -1,6 +1,7 @@
 // colonnade/parallel_layers/clip_grad_norm.cpp
 #include "colonnade/parallel_layers/clip_grad_norm.h"
 
+#include "colonnade/comm/call_site.h"
 #include "colonnade/comm/rank_context.h"
 #include "colonnade/core/error.h"
 #include "colonnade/parallel_layers/detail/counted_ranges.h"
@@ -260,6 +261,7 @@ Tensor clip_grad_norm(const std::vector<Tensor>& parameters, double max_norm,
             " is not a norm; it is above 0, or infinity");
   check_arg(max_norm >= 0, kSubject, "max_norm ", max_norm,
             " is negative or not a number");
+  const CallSiteScope site(CallSite("clip_grad_norm"));
   const at::NoGradGuard no_grad;
   const std::vector<Parameter> all = distinct(parameters);
   const at::Device device =

@@ -50,6 +50,7 @@ void ColumnParallelLinearImpl::reset_parameters() {
 }
 
 at::Tensor ColumnParallelLinearImpl::forward(const at::Tensor& x) {
+  const CallSiteScope scope(call_site);
   return functional::column_parallel_linear(
       x, weight, options.skip_bias_add() ? at::Tensor() : bias,
       {.gather_output = options.gather_output(),

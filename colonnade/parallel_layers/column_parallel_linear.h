@@ -1,6 +1,7 @@
 // colonnade/parallel_layers/column_parallel_linear.h
 #pragma once
 
+#include "colonnade/comm/call_site.h"
 #include "colonnade/comm/group.h"
 #include "colonnade/core/api.h"
 #include "colonnade/parallel_layers/init.h"
@@ -69,6 +70,7 @@ class COLONNADE_API ColumnParallelLinearImpl
   void pretty_print(std::ostream& stream) const override;
 
   ColumnParallelLinearOptions options;
+  CallSite call_site{"ColumnParallelLinear"};  ///< For errors; see name_layers.
   at::Tensor weight;  ///< [output_size / P, input_size]
   at::Tensor bias;    ///< [output_size / P], or undefined
 };

@@ -1,6 +1,7 @@
 // colonnade/parallel_layers/cross_entropy.cpp
 #include "colonnade/parallel_layers/cross_entropy.h"
 
+#include "colonnade/comm/call_site.h"
 #include "colonnade/comm/rank_context.h"
 #include "colonnade/core/error.h"
 #include "colonnade/parallel_layers/detail/resolve_group.h"
@@ -268,8 +269,8 @@ auto& backward_op() {
 
 /// A rank's context inside an autograd node.
 struct SavedContext : torch::CustomClassHolder {
-  explicit SavedContext(RankContextPtr saved) : context(std::move(saved)) {}
-  RankContextPtr context;
+  RankContextPtr context = RankContext::current();
+  CallSite site = CallSite::current().in_backward();
 };
 
 struct ParallelCrossEntropy : torch::autograd::Function<ParallelCrossEntropy> {
@@ -287,8 +288,8 @@ struct ParallelCrossEntropy : torch::autograd::Function<ParallelCrossEntropy> {
     ctx->saved_data["ignore_index"] = ignore_index;
     ctx->saved_data["vocab_size"] = vocab_size;
     ctx->saved_data["group"] = group;
-    ctx->saved_data["context"] = c10::IValue::make_capsule(
-        c10::make_intrusive<SavedContext>(RankContext::current()));
+    ctx->saved_data["context"] =
+        c10::IValue::make_capsule(c10::make_intrusive<SavedContext>());
     return {loss, rows};
   }
 
@@ -298,7 +299,9 @@ struct ParallelCrossEntropy : torch::autograd::Function<ParallelCrossEntropy> {
     if (grad.defined()) {
       const auto saved = ctx->get_saved_variables();
       const auto holder = ctx->saved_data["context"].toCapsule();
-      const RankContextScope scope(static_cast<SavedContext&>(*holder).context);
+      const auto& saved_context = static_cast<SavedContext&>(*holder);
+      const RankContextScope scope(saved_context.context);
+      const CallSiteScope site(saved_context.site);
       result = gradient(ctx, grad, saved[0], saved[1], saved[2]);
     }
     return {result, {}, {}, {}, {}, {}};
@@ -378,6 +381,7 @@ Tensor parallel_cross_entropy(const Tensor& logits, const Tensor& target,
                               int64_t vocab_size, const GroupPtr& group) {
   const GroupPtr resolved =
       detail::resolve_group(group, "parallel_cross_entropy");
+  const CallSiteScope site(CallSite("parallel_cross_entropy"));
   return std::get<0>(forward_op().call(logits, target, label_smoothing,
                                        ignore_index, vocab_size,
                                        resolved->name()));

@@ -1,6 +1,7 @@
 // colonnade/parallel_layers/mappings.cpp
 #include "colonnade/parallel_layers/mappings.h"
 
+#include "colonnade/comm/call_site.h"
 #include "colonnade/comm/rank_context.h"
 #include "colonnade/core/error.h"
 #include "colonnade/parallel_layers/detail/dim_collectives.h"
@@ -120,6 +121,7 @@ struct MappingBackward final : torch::autograd::Node {
       return {Tensor()};
     }
     const RankContextScope scope(context);
+    const CallSiteScope site_scope(site);
     return {transpose(std::move(grads[0]), dim, group)};
   }
   std::string name() const override { return mapping; }
@@ -129,6 +131,7 @@ struct MappingBackward final : torch::autograd::Node {
   int64_t dim = 0;
   GroupPtr group;
   RankContextPtr context;
+  CallSite site;
 };
 
 /// The node that remembers this rank for the backward of the mapping called
@@ -149,6 +152,7 @@ std::shared_ptr<MappingBackward> backward_node(const char* name,
   node->transpose = transpose;
   node->dim = dim;
   node->context = RankContext::current();
+  node->site = CallSite::current().in_backward();
   node->group = node->context->group(group);
   return node;
 }

@@ -54,6 +54,7 @@ void ParallelEmbeddingImpl::reset_parameters() {
 }
 
 at::Tensor ParallelEmbeddingImpl::forward(const at::Tensor& ids) {
+  const CallSiteScope scope(call_site);
   return functional::parallel_embedding(
       ids, weight,
       {.num_embeddings = options.num_embeddings(),

@@ -1,6 +1,7 @@
 // colonnade/parallel_layers/parallel_embedding.h
 #pragma once
 
+#include "colonnade/comm/call_site.h"
 #include "colonnade/comm/group.h"
 #include "colonnade/core/api.h"
 #include "colonnade/parallel_layers/init.h"
@@ -60,6 +61,7 @@ class COLONNADE_API ParallelEmbeddingImpl
   void pretty_print(std::ostream& stream) const override;
 
   ParallelEmbeddingOptions options;
+  CallSite call_site{"ParallelEmbedding"};  ///< For errors; see name_layers.
   at::Tensor weight;  ///< [ceil(num_embeddings / P), embedding_dim]
 };
 TORCH_MODULE(ParallelEmbedding);

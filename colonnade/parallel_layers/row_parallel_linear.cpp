@@ -56,6 +56,7 @@ void RowParallelLinearImpl::reset_parameters() {
 }
 
 at::Tensor RowParallelLinearImpl::forward(const at::Tensor& x) {
+  const CallSiteScope scope(call_site);
   return functional::row_parallel_linear(
       x, weight, options.skip_bias_add() ? at::Tensor() : bias,
       {.input_is_parallel = options.input_is_parallel(),

@@ -1,6 +1,7 @@
 // colonnade/parallel_layers/row_parallel_linear.h
 #pragma once
 
+#include "colonnade/comm/call_site.h"
 #include "colonnade/comm/group.h"
 #include "colonnade/core/api.h"
 #include "colonnade/parallel_layers/init.h"
@@ -71,8 +72,9 @@ class COLONNADE_API RowParallelLinearImpl
   void pretty_print(std::ostream& stream) const override;
 
   RowParallelLinearOptions options;
-  at::Tensor weight;  ///< [output_size, input_size / P]
-  at::Tensor bias;    ///< [output_size], or undefined
+  CallSite call_site{"RowParallelLinear"};  ///< For errors; see name_layers.
+  at::Tensor weight;                        ///< [output_size, input_size / P]
+  at::Tensor bias;                          ///< [output_size], or undefined
 };
 TORCH_MODULE(RowParallelLinear);
 

@@ -6,6 +6,7 @@
 #include "colonnade/checkpoint/detail/loader.h"
 #include "colonnade/checkpoint/detail/reader.h"
 #include "colonnade/checkpoint/detail/save_checkpoint.h"
+#include "colonnade/comm/call_site.h"
 
 #include <vector>
 
@@ -34,15 +35,18 @@ void load_unsharded(const fs::path& load_dir, torch::nn::Module& model) {
 }  // namespace
 
 void save(const StateDict& state_dict, const fs::path& save_dir) {
+  const CallSiteScope site(CallSite("save"));
   detail::save_checkpoint(state_dict, save_dir);
 }
 
 StateDict load(const fs::path& load_dir) {
+  const CallSiteScope site(CallSite("load"));
   return detail::load_checkpoint(load_dir);
 }
 
 StateDict load(const fs::path& load_dir, torch::nn::Module& model,
                const std::string& model_key, bool sharded) {
+  const CallSiteScope site(CallSite("load"));
   if (sharded) {
     return detail::load_checkpoint(load_dir,
                                    {.model = &model, .model_key = model_key});

@@ -1,11 +1,13 @@
 // colonnade/train/trainer.cpp
 #include "colonnade/train/trainer.h"
 
+#include "colonnade/comm/call_site.h"
 #include "colonnade/core/error.h"
 #include "colonnade/memory/caching_allocator.h"
 #include "colonnade/models/llama.h"
 #include "colonnade/parallel_layers/average_gradients.h"
 #include "colonnade/parallel_layers/clip_grad_norm.h"
+#include "colonnade/parallel_layers/name_layers.h"
 #include "colonnade/parallel_state/parallel_state.h"
 #include "colonnade/random/generators.h"
 #include "colonnade/sharding/attributes.h"
@@ -79,6 +81,7 @@ class Trainer {
               .steps = options.steps},
         model_(make_model(options)),
         optimizer_(make_optimizer(model_, options)) {
+    parallel_layers::name_layers(*model_);
     if (!options_.resume_from.empty()) {
       step_ = load_run(options_.resume_from, model_, optimizer_);
       check_arg(step_ < options_.steps,
@@ -237,6 +240,7 @@ class Trainer {
 void train(const TrainOptions& options, const TextData& data,
            TrainObserver& observer) {
   options.check();
+  const CallSiteScope site(CallSite("train"));
   Trainer(options, data, observer).run();
 }
 

@@ -24,6 +24,7 @@ namespace {
 
 using testing::AllOf;
 using testing::HasSubstr;
+using testing::StartsWith;
 
 /// The text of the CommError that each of `n` ranks got from `body(rank,
 /// group)`; empty where a rank got none.
@@ -180,26 +181,33 @@ TEST(GroupFailures, CirclesOfWaitsAreFound) {
 TEST(GroupFailures, ARankThatThrowsWakesTheOthers) {
   for (const int n : {2, 4}) {
     std::vector<std::string> texts(static_cast<size_t>(n));
-    EXPECT_EQ(error_of<std::length_error>([&] {
-                run_ranks(n, [&](int rank) {
-                  const GroupPtr group = make_world_group();
-                  const GroupPtr later = make_group(group->ranks(), "later");
-                  if (rank == 1) {
-                    std::this_thread::sleep_for(std::chrono::milliseconds(20));
-                    throw std::length_error("the cause");
-                  }
-                  // In a call, at the next, and in another group.
-                  for (int i = 0; i < 2; ++i) {
-                    EXPECT_EQ(error_of<CommError>([&] { group->barrier(); }),
-                              "rank 1 failed: the cause");
-                  }
-                  EXPECT_EQ(error_of<CommError>([&] { later->barrier(); }),
-                            "rank 1 failed: the cause");
-                  EXPECT_EQ(error_of<CommError>([&] { make_world_group(); }),
-                            "rank 1 failed: the cause");
-                });
-              }),
-              "the cause");
+    EXPECT_EQ(
+        error_of<std::length_error>([&] {
+          run_ranks(n, [&](int rank) {
+            const GroupPtr group = make_world_group();
+            const GroupPtr later = make_group(group->ranks(), "later");
+            if (rank == 1) {
+              std::this_thread::sleep_for(std::chrono::milliseconds(20));
+              throw std::length_error("the cause");
+            }
+            // In a call, at the next, and in another group.
+            for (int i = 1; i <= 2; ++i) {
+              EXPECT_EQ(
+                  error_of<CommError>([&] { group->barrier(); }),
+                  concat("rank 1 failed: the cause; rank ", rank,
+                         " was in barrier(), call ", i, " of group \"all\" (",
+                         n == 2 ? "ranks 0 and 1)" : "ranks 0, 1, 2 and 3)"));
+            }
+            EXPECT_THAT(
+                error_of<CommError>([&] { later->barrier(); }),
+                StartsWith(concat("rank 1 failed: the cause; rank ", rank,
+                                  " was in barrier(), call 1 of group "
+                                  "\"later\" (")));
+            EXPECT_EQ(error_of<CommError>([&] { make_world_group(); }),
+                      "rank 1 failed: the cause");
+          });
+        }),
+        "the cause");
   }
 }
 
@@ -219,8 +227,8 @@ TEST(GroupFailures, ARankThatReturnsWakesWhoWaitsForIt) {
     EXPECT_THAT(texts[0],
                 testing::MatchesRegex(
                     "rank 1 has returned, but rank [02] waits for it in "
-                    "all_reduce\\(float32 \\[4\\], sum\\) of group \"all\"; "
-                    "all ranks must make the same calls"));
+                    "all_reduce\\(float32 \\[4\\], sum\\), call 1 of group "
+                    "\"all\"; all ranks must make the same calls"));
   }
 }
 
@@ -244,9 +252,10 @@ TEST(GroupFailures, ASendToARankThatReturnedFails) {
           group.send(at::zeros({2}), 1);
         }
       });
-  EXPECT_EQ(texts[0],
-            "rank 1 has returned, but rank 0 waits for it in send(float32 [2], "
-            "dst 1) of group \"all\"; all ranks must make the same calls");
+  EXPECT_EQ(
+      texts[0],
+      "rank 1 has returned, but rank 0 waits for it in send(float32 [2], "
+      "dst 1), call 1 of group \"all\"; all ranks must make the same calls");
 }
 
 TEST(GroupFailures, ARankThatRestsWakesWhoWaitsForItInThatCall) {
@@ -273,8 +282,9 @@ TEST(GroupFailures, ARankThatRestsWakesWhoWaitsForItInThatCall) {
         }
       } else {
         EXPECT_EQ(error_of<CommError>([&] { group->barrier(); }),
-                  "rank 1 has returned, but rank 0 waits for it in barrier() "
-                  "of group \"all\"; all ranks must make the same calls");
+                  "rank 1 has returned, but rank 0 waits for it in "
+                  "barrier(), call 3 of group \"all\"; all ranks must make the "
+                  "same calls");
         told = true;
       }
     });
@@ -309,8 +319,8 @@ TEST(GroupFailures, RanksThatGiveTheSameMemoryAreTold) {
     expect_all(texts, concat("ranks 0 and 1 gave the same memory to "
                              "all_reduce(float32 [",
                              n,
-                             "], sum) of group \"all\"; each needs a tensor of "
-                             "its own"));
+                             "], sum), call 1 of group \"all\"; each needs a "
+                             "tensor of its own"));
   }
 }
 

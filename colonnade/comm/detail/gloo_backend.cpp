@@ -37,9 +37,10 @@ struct Hello {
 
   CallKey key;
   std::array<int64_t, Call::kMaxDims> sizes{};
+  CallSite site;
   std::byte payload[kPayloadBytes];
 
-  Call call() const { return {key, sizes}; }
+  Call call() const { return {key, sizes, site}; }
 };
 static_assert(std::is_trivially_copyable_v<Hello>);
 
@@ -177,6 +178,7 @@ class GlooGroup final : public Group {
     Hello& mine = hello(rank());
     mine.key = call().key;
     mine.sizes = call().sizes;
+    mine.site = call().site;
     copy_bytes(mine.payload, x, bytes);
   }
 
@@ -263,6 +265,7 @@ class GlooGroup final : public Group {
       Slot& slot = meeting.slot(static_cast<int>(i), number_ - 1);
       slot.key = hello(members[i]).key;
       slot.sizes = hello(members[i]).sizes;
+      slot.site = hello(members[i]).site;
     }
     return disagreement(meeting, number_ - 1);
   }

@@ -78,6 +78,7 @@ void Seat::meet(const Call& call, const void* in, void* out,
   Slot& slot = mine();
   slot.key = call.key;
   slot.sizes = call.sizes;
+  slot.site = call.site;
   slot.in = static_cast<const std::byte*>(in);
   slot.out = static_cast<std::byte*>(out);
   meeting_.arrival.arrive();
@@ -88,7 +89,7 @@ void Seat::meet(const Call& call, const void* in, void* out,
     watch_.unblock(rank());
   }
   if (state == Gate::State::kShut) {
-    watch_.throw_reason(meeting_, rank(), call);
+    watch_.throw_reason(meeting_, rank(), round_, call);
   }
   compare();
   ++round_;
@@ -120,7 +121,7 @@ void Seat::pass(const Call& call, std::chrono::milliseconds timeout) {
     state = sleep(meeting_.parting, partings_, round_ - 1, call, timeout);
   }
   if (state == Gate::State::kShut) {
-    watch_.throw_reason(meeting_, rank(), call);
+    watch_.throw_reason(meeting_, rank(), round_ - 1, call);
   }
   ++partings_;
 }

@@ -27,8 +27,9 @@ struct alignas(64) Slot {
   // The first bytes share the key's cache line: a small call costs one.
   alignas(8) std::byte payload[kPayloadBytes];
   std::array<int64_t, Call::kMaxDims> sizes{};
+  CallSite site;
 
-  Call call() const { return {key, sizes}; }
+  Call call() const { return {key, sizes, site}; }
 };
 
 /// A gate to come in, another to go.

@@ -109,7 +109,7 @@ void SharedWorld::leave(int rank) noexcept {
   shut_dead();
 }
 
-void SharedWorld::throw_reason(const Meeting& meeting, int rank,
+void SharedWorld::throw_reason(const Meeting& meeting, int rank, uint64_t round,
                                const Call& call) {
   std::lock_guard lock(mutex_);
   if (!failed_) {
@@ -117,7 +117,7 @@ void SharedWorld::throw_reason(const Meeting& meeting, int rank,
     std::copy_if(
         meeting.ranks.begin(), meeting.ranks.end(), std::back_inserter(gone),
         [&](int64_t member) { return left_[static_cast<size_t>(member)]; });
-    fail_locked(has_returned(gone, rank, call, meeting.name));
+    fail_locked(has_returned(gone, rank, call, round, meeting.name));
   }
   throw CommError(reason_);
 }
@@ -174,9 +174,9 @@ std::string SharedWorld::in_vain(int rank) const {
   std::copy_if(waiting.meeting->ranks.begin(), waiting.meeting->ranks.end(),
                std::back_inserter(gone),
                [&](int64_t member) { return rests(member); });
-  return gone.empty()
-             ? std::string()
-             : has_returned(gone, rank, waiting.call, waiting.meeting->name);
+  return gone.empty() ? std::string()
+                      : has_returned(gone, rank, waiting.call, waiting.round,
+                                     waiting.meeting->name);
 }
 
 std::string SharedWorld::circle() const {

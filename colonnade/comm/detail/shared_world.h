@@ -55,7 +55,7 @@ class SharedWorld final : public Watch {
   /// another waits for it.
   void rest(int rank, uint64_t call) noexcept;
   [[noreturn]] void throw_reason(const Meeting& meeting, int rank,
-                                 const Call& call) override;
+                                 uint64_t round, const Call& call) override;
 
   /// Fails the world where `rank` waits in a circle or for a rank that rests.
   void block(int rank, const Meeting& meeting, uint64_t round,

@@ -11,6 +11,34 @@
 #include <utility>
 
 namespace colonnade::detail {
+namespace {
+
+/// What the system says of a process; of none, an empty state.
+struct ProcessStat {
+  std::string state;
+  uint64_t start = 0;
+};
+
+ProcessStat stat_of(pid_t pid) {
+  std::ifstream file("/proc/" + std::to_string(pid) + "/stat");
+  std::string text;
+  std::getline(file, text);
+  const size_t name_end = text.rfind(')');  // the name may have any characters
+  ProcessStat stat;
+  if (name_end == std::string::npos) {
+    return stat;
+  }
+  std::istringstream fields(text.substr(name_end + 1));
+  fields >> stat.state;
+  std::string skipped;
+  for (int field = 4; field < 22; ++field) {
+    fields >> skipped;
+  }
+  fields >> stat.start;
+  return stat;
+}
+
+}  // namespace
 
 ShmProcess::ShmProcess(pid_t pid, uint64_t start) : pid_(pid), start_(start) {
 #ifdef SYS_pidfd_open
@@ -46,24 +74,14 @@ bool ShmProcess::lives() const {
   return poll(&ended, 1, 0) != 1;
 }
 
+bool ShmProcess::is_stopped() const {
+  const ProcessStat stat = stat_of(pid_);
+  return stat.state == "T" && stat.start == start_;
+}
+
 uint64_t ShmProcess::start_of(pid_t pid) {
-  std::ifstream file("/proc/" + std::to_string(pid) + "/stat");
-  std::string text;
-  std::getline(file, text);
-  const size_t name_end = text.rfind(')');  // the name may have any characters
-  if (name_end == std::string::npos) {
-    return 0;
-  }
-  std::istringstream fields(text.substr(name_end + 1));
-  std::string state;
-  fields >> state;
-  std::string skipped;
-  for (int field = 4; field < 22; ++field) {
-    fields >> skipped;
-  }
-  uint64_t start = 0;
-  fields >> start;
-  return state == "Z" || state == "X" ? 0 : start;
+  const ProcessStat stat = stat_of(pid);
+  return stat.state == "Z" || stat.state == "X" ? 0 : stat.start;
 }
 
 }  // namespace colonnade::detail

@@ -19,6 +19,8 @@ class ShmProcess {
   ~ShmProcess();
 
   bool lives() const;
+  /// Whether a signal has stopped it; not where a debugger has.
+  bool is_stopped() const;
 
   /// When it was started, in ticks since the host was; 0 where there is no such
   /// process, or it has ended and its parent has not taken notice yet.

@@ -41,7 +41,8 @@ ShmWatch::ShmWatch(ShmMemory memory, int own_rank, int world_size,
       timeout(default_timeout),
       memory_(std::move(memory)),
       board_(memory_.data(), size),
-      kind_(kind) {
+      kind_(kind),
+      stopped_looks_(static_cast<size_t>(world_size)) {
   for (int other = 0; other < size; ++other) {
     const ShmRank& entry = board_.rank(other);
     processes_.emplace_back(entry.pid.load(), entry.start.load());
@@ -145,7 +146,7 @@ void ShmWatch::wait_until(Done done, const std::string& name, Missing missing) {
   auto nap = std::chrono::microseconds(10);
   while (!done()) {
     throw_if_failed();
-    find_dead();
+    find_lost();
     const std::vector<int64_t> gone = missing();
     if (std::any_of(gone.begin(), gone.end(), [&](int64_t member) {
           return board_.rank(member).left.load();
@@ -207,13 +208,14 @@ void ShmWatch::leave() noexcept {
   shut_of(rank);
 }
 
-void ShmWatch::throw_reason(const Meeting& meeting, int of, const Call& call) {
+void ShmWatch::throw_reason(const Meeting& meeting, int of, uint64_t round,
+                            const Call& call) {
   if (board_.failed_by().load() == 0) {
     std::vector<int64_t> gone;
     std::copy_if(
         meeting.ranks.begin(), meeting.ranks.end(), std::back_inserter(gone),
         [&](int64_t member) { return board_.rank(member).left.load(); });
-    fail(has_returned(gone, of, call, meeting.name));
+    fail(has_returned(gone, of, call, round, meeting.name));
   }
   throw_if_failed();
   throw CommError(std::string(meeting.name) + " was shut");  // not to be seen
@@ -245,34 +247,57 @@ std::chrono::nanoseconds ShmWatch::look(const Meeting& meeting) {
       meeting.parting.shut();
     }
   }
-  find_dead();
+  find_lost();
   return kNap;
 }
 
-void ShmWatch::find_dead() {
-  if (Clock::now() - looked_ < kNap / 2) {
+void ShmWatch::find_lost() {
+  const auto now = Clock::now();
+  if (now - looked_ < kNap / 2) {
     return;
   }
-  for (int other = 0; other < size; ++other) {
-    // A rank that leaves says so before it ends.
-    if (other != rank && !processes_[static_cast<size_t>(other)].lives() &&
-        !board_.rank(other).left.load()) {
-      fail(death(other));
-      return;
-    }
+  find_dead();
+  if (now - looked_for_stopped_ >= kStoppedPause) {
+    find_stopped();
+    looked_for_stopped_ = Clock::now();
   }
   looked_ = Clock::now();
 }
 
-std::string ShmWatch::death(int64_t dead) const {
-  const ShmRank& entry = board_.rank(dead);
-  const ShmPlace place = see(dead).place;
-  return concat("rank ", dead, " (process ", entry.pid.load(), ") died ",
-                place.meeting == ShmPlace::kNone
-                    ? std::string("before its first call")
-                    : concat(entry.in_call.load() ? "in " : "after ",
-                             to_string(place.call), ", call ", place.round + 1,
-                             " of ", board_.record(place.meeting).name));
+void ShmWatch::find_dead() {
+  for (int other = 0; other < size; ++other) {
+    // A rank that leaves says so before it ends.
+    if (other != rank && !processes_[static_cast<size_t>(other)].lives() &&
+        !board_.rank(other).left.load()) {
+      fail(concat("rank ", other, " (process ", board_.rank(other).pid.load(),
+                  ") died ", last_seen(other)));
+      return;
+    }
+  }
+}
+
+void ShmWatch::find_stopped() {
+  for (int other = 0; other < size; ++other) {
+    int& looks = stopped_looks_[static_cast<size_t>(other)];
+    const bool is_stopped =
+        other != rank && processes_[static_cast<size_t>(other)].is_stopped() &&
+        !board_.rank(other).left.load();
+    looks = is_stopped ? looks + 1 : 0;
+    if (looks == kStoppedLooks) {
+      fail(concat("rank ", other, " (process ", board_.rank(other).pid.load(),
+                  ") has been stopped by a signal ", last_seen(other)));
+      return;
+    }
+  }
+}
+
+std::string ShmWatch::last_seen(int64_t other) const {
+  const ShmPlace place = see(other).place;
+  return place.meeting == ShmPlace::kNone
+             ? "before its first call"
+             : concat(board_.rank(other).in_call.load() ? "in " : "after ",
+                      to_string(place.call), ", call ", place.round + 1, " of ",
+                      board_.record(place.meeting).name);
 }
 
 ShmWatch::Seen ShmWatch::see(int64_t other) const {

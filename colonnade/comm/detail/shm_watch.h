@@ -37,6 +37,10 @@ struct ShmMeeting : Meeting {
 class ShmWatch final : public Watch {
  public:
   static constexpr std::chrono::milliseconds kNap{50};
+  /// A process that is seen stopped so often, so far apart, is lost. Counted,
+  /// not timed, by whoever was not stopped itself meanwhile.
+  static constexpr int kStoppedLooks = 5;
+  static constexpr std::chrono::milliseconds kStoppedPause{200};
 
   /// memory  the board, with every rank's process on it
   /// kind    of the memory that groups get
@@ -80,7 +84,7 @@ class ShmWatch final : public Watch {
 
   void fail(std::string_view reason) noexcept override;
   [[noreturn]] void throw_reason(const Meeting& meeting, int rank,
-                                 const Call& call) override;
+                                 uint64_t round, const Call& call) override;
   void block(int rank, const Meeting& meeting, uint64_t round,
              const Call& call) override;
   void unblock(int rank) noexcept override;
@@ -104,8 +108,11 @@ class ShmWatch final : public Watch {
   void throw_if_failed();
   void shut_all() noexcept;
   void shut_of(int64_t gone) noexcept;
+  void find_lost();
   void find_dead();
-  std::string death(int64_t dead) const;
+  void find_stopped();
+  /// "in all_reduce(…), call 3 of group "tp"", or after, or before the first.
+  std::string last_seen(int64_t other) const;
   Seen see(int64_t other) const;
   std::vector<Seen> see_all() const;
   bool waits(const Seen& seen) const;
@@ -117,6 +124,8 @@ class ShmWatch final : public Watch {
   ShmMemory::Kind kind_;
   std::vector<ShmProcess> processes_;
   std::chrono::steady_clock::time_point looked_;
+  std::chrono::steady_clock::time_point looked_for_stopped_;
+  std::vector<int> stopped_looks_;  // in a row, by rank
   std::map<std::pair<std::string, std::vector<int64_t>>, uint64_t> turns_;
   std::mutex failing_;
 };

@@ -77,7 +77,7 @@ class ThreadsGroup final : public Group {
         }
         const std::string reason = concat(
             rank_list({ranks()[j], ranks()[i]}), " gave the same memory to ",
-            to_string(call()), " of group \"", name(),
+            to_string(call()), ", call ", seat_.round(), " of group \"", name(),
             "\"; each needs a tensor of its own");
         world_->fail(reason);
         throw CommError(reason);

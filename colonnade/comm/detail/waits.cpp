@@ -21,11 +21,12 @@ std::string wait_for_each_other(const std::vector<std::string>& waits) {
 }
 
 std::string has_returned(const std::vector<int64_t>& gone, int64_t rank,
-                         const Call& call, std::string_view meeting) {
+                         const Call& call, uint64_t round,
+                         std::string_view meeting) {
   const bool one = gone.size() == 1;
   return concat(rank_list(gone), one ? " has" : " have", " returned, but rank ",
                 rank, " waits for ", one ? "it" : "them", " in ",
-                to_string(call), " of ", meeting,
+                to_string(call), ", call ", round + 1, " of ", meeting,
                 "; all ranks must make the same calls");
 }
 

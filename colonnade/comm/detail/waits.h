@@ -40,7 +40,8 @@ std::string wait_for_each_other(const std::vector<std::string>& waits);
 
 /// That the ranks `gone` have returned, and `rank` waits for them.
 std::string has_returned(const std::vector<int64_t>& gone, int64_t rank,
-                         const Call& call, std::string_view meeting);
+                         const Call& call, uint64_t round,
+                         std::string_view meeting);
 
 /// That `missing` did not come; `waits` is `waits_in` of those of them that
 /// wait elsewhere.

@@ -30,7 +30,7 @@ class Watch {
   /// Throws the first reason. Where there is none, the meeting was shut because
   /// a member left, and `call` of `rank`, which cannot happen, is the reason.
   [[noreturn]] virtual void throw_reason(const Meeting& meeting, int rank,
-                                         const Call& call) = 0;
+                                         uint64_t round, const Call& call) = 0;
 
   /// Notes that `rank` waits, and fails the world where it waits in vain.
   virtual void block(int rank, const Meeting& meeting, uint64_t round,

@@ -2,7 +2,10 @@
 #include "colonnade/launch/detail/thread_rank.h"
 
 #include "colonnade/comm/backend.h"
+#include "colonnade/comm/call_dump.h"
 #include "colonnade/core/error.h"
+#include "colonnade/core/log.h"
+#include "colonnade/core/settings.h"
 #include "colonnade/random/rank_random.h"
 
 #include <exception>
@@ -20,6 +23,19 @@ class InsideRankScope {
   InsideRankScope(const InsideRankScope&) = delete;
   InsideRankScope& operator=(const InsideRankScope&) = delete;
 };
+
+/// Where the user has asked for it.
+void dump_calls_of(const RankContextPtr& context) noexcept {
+  if (settings().call_dump.empty()) {
+    return;
+  }
+  const RankContextScope scope(context);
+  try {
+    dump_calls(concat(settings().call_dump, context->world()->rank()));
+  } catch (const std::exception& error) {
+    log(LogLevel::kWarning, error.what());
+  }
+}
 
 }  // namespace
 
@@ -51,6 +67,7 @@ void run_rank(const RankContextPtr& context, c10::function_ref<void()> body,
   const auto fail = [&](std::string_view message) {
     first_error.set(world->rank(), std::current_exception());
     world->abort(message);
+    dump_calls_of(context);
   };
   try {
     const RankContextScope context_scope(context);

@@ -3,6 +3,7 @@
 
 #include "colonnade/checkpoint/detail/model_tensors.h"
 #include "colonnade/core/error.h"
+#include "colonnade/parallel_layers/name_layers.h"
 #include "colonnade/parallel_state/parallel_state.h"
 #include "colonnade/random/generators.h"
 #include "colonnade/trace/detail/structure.h"
@@ -65,6 +66,7 @@ RankModel make_rank_model(const MakeTraceable& make) {
             "trace: func gives no model; return a module that is not null");
   torch::nn::Module& module = *result.model.module;
   module.eval();
+  parallel_layers::name_layers(module);
   std::set<std::string> parameters;
   for (const auto& item : module.named_parameters()) {
     parameters.insert(item.key());

@@ -10,6 +10,10 @@
 #define USE_C10D_GLOO 1
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
 
+#include <pthread.h>
+#include <signal.h>
+#include <time.h>
+
 #include <algorithm>
 #include <string>
 #include <utility>
@@ -19,6 +23,35 @@ namespace colonnade::detail {
 namespace {
 
 constexpr std::chrono::milliseconds kForEver = std::chrono::hours(24 * 365);
+
+/// Keeps the signal that a write to a closed connection raises from ending the
+/// process, for this thread and those that it starts meanwhile: Gloo writes
+/// without MSG_NOSIGNAL. A library does not change what a signal does.
+class NoPipeSignal {
+ public:
+  NoPipeSignal() {
+    sigemptyset(&pipe_);
+    sigaddset(&pipe_, SIGPIPE);
+    sigset_t pending;
+    sigpending(&pending);
+    was_pending_ = sigismember(&pending, SIGPIPE) == 1;
+    pthread_sigmask(SIG_BLOCK, &pipe_, &before_);
+  }
+  ~NoPipeSignal() {
+    if (!was_pending_) {
+      const timespec no_time{};
+      sigtimedwait(&pipe_, nullptr, &no_time);
+    }
+    pthread_sigmask(SIG_SETMASK, &before_, nullptr);
+  }
+  NoPipeSignal(const NoPipeSignal&) = delete;
+  NoPipeSignal& operator=(const NoPipeSignal&) = delete;
+
+ private:
+  sigset_t pipe_;
+  sigset_t before_;
+  bool was_pending_;
+};
 
 /// A rendezvous as c10d's store, as far as Gloo connects by it.
 class RendezvousStore final : public c10d::Store {
@@ -98,6 +131,7 @@ GlooMesh::GlooMesh(const ProcessPlace& place) {
   const std::chrono::milliseconds timeout =
       place.timeout.count() < 0 ? kForEver : place.timeout;
   const bool local = share_host(place, timeout);
+  const NoPipeSignal guard;  // which Gloo's own thread inherits
   try {
     const auto options = c10d::ProcessGroupGloo::Options::create(timeout);
     options->threads = 1;  // never used: it runs Gloo's own collectives
@@ -136,12 +170,14 @@ GlooMesh::Transfer GlooMesh::send(const void* from, size_t bytes, int peer,
                                   uint32_t tag) {
   // c10d takes what it sends as a tensor like any other; it is only read.
   std::vector<at::Tensor> message{bytes_at(const_cast<void*>(from), bytes)};
+  const NoPipeSignal guard;
   return Transfer(gloo_->send(message, peer, static_cast<int>(tag)));
 }
 
 GlooMesh::Transfer GlooMesh::recv(void* to, size_t bytes, int peer,
                                   uint32_t tag) {
   std::vector<at::Tensor> message{bytes_at(to, bytes)};
+  const NoPipeSignal guard;
   return Transfer(gloo_->recv(message, peer, static_cast<int>(tag)));
 }
 

@@ -1,6 +1,7 @@
 // tests/launch/rank_program.cpp
 //
-// What process_ranks_test.cpp runs as ranks: `rank_program SCENARIO`.
+// What process_ranks_test.cpp and mpi_ranks_test.cpp run as ranks:
+// `rank_program SCENARIO`.
 #include "colonnade/comm/rank_context.h"
 #include "colonnade/core/error.h"
 #include "colonnade/launch/launch.h"
@@ -10,6 +11,7 @@
 #include <ATen/ATen.h>
 
 #include <gtest/gtest.h>
+#include <signal.h>
 
 #include <array>
 #include <chrono>
@@ -127,6 +129,15 @@ void reduce_for_ever() {
   }
 }
 
+void kill_1(int rank) {
+  const GroupPtr group = make_world_group();
+  group->barrier();
+  if (rank == 1) {
+    raise(SIGKILL);
+  }
+  group->barrier();
+}
+
 /// Microseconds of an all-reduce, the slowest rank's.
 void measure(int rank) {
   const GroupPtr group = make_world_group();
@@ -164,6 +175,7 @@ int run(const std::string& scenario) {
       {"throw_on_1", throw_on_1},
       {"be_late", be_late},
       {"reduce_for_ever", [](int) { reduce_for_ever(); }},
+      {"kill_1", kill_1},
       {"measure", measure},
   };
   LaunchOptions options;

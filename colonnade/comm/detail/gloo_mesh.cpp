@@ -156,6 +156,10 @@ GlooMesh::GlooMesh(const ProcessPlace& place) {
 GlooMesh::~GlooMesh() = default;
 
 void GlooMesh::close() noexcept {
+  abandon();
+}
+
+void GlooMesh::abandon() noexcept {
   try {
     transfers_.clear();
     gloo_.reset();

@@ -33,8 +33,9 @@ class GlooMesh final : public Mesh {
   /// c10d takes no negative ones.
   uint32_t tags() const override { return uint32_t{1} << 31; }
   bool is_open() const override { return gloo_ != nullptr; }
-  /// The peers notice it.
+  // Both close the connections, which the peers notice.
   void close() noexcept override;
+  void abandon() noexcept override;
   void send(const void* from, size_t bytes, int peer, uint32_t tag) override;
   void recv(void* to, size_t bytes, int peer, uint32_t tag) override;
   Outcome wait(Clock::time_point deadline) override;

@@ -131,6 +131,11 @@ class MessageGroup final : public Group {
             ", which did not come"));
       case Mesh::Outcome::Kind::kGone:
         fail_since_gone(outcome.peers.front());
+      case Mesh::Outcome::Kind::kBroken:
+        world_->fail_and_throw(concat(world_->mesh().backend(), ": rank ",
+                                      world_->rank, " cannot go on in ",
+                                      to_string(call()), ", call ", number_,
+                                      " of ", text(), ": ", outcome.text));
     }
   }
 

@@ -56,7 +56,7 @@ void MessageWorld::fail(std::string_view reason) noexcept {
   } catch (...) {  // no memory for the reason: the failure stands without it
   }
   fates_->failed(reason);
-  mesh_->close();
+  mesh_->abandon();
 }
 
 void MessageWorld::fail_and_throw(std::string_view reason) {

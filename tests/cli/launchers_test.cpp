@@ -37,17 +37,19 @@ void expect_losses_of_threads(const std::string& backend) {
     text += "One thing leads to another, number " + std::to_string(i) + ". ";
   }
   const fs::path data = folder.write("text", text);
-  const auto train = [&](const std::string& launcher, const std::string& out) {
+  const auto train = [&](const std::string& launcher, const std::string& out,
+                         const std::string& options) {
     const std::string command =
         launcher + program_path() + " train --data " + data.string() +
         " --out " + (folder.path() / out).string() +
         " --tp 2 --hidden 32 --layers 1 --heads 2 --seq-len 16 --batch 2"
-        " --steps 5 --eval-windows 4 > " +
-        (folder.path() / (out + ".log")).string() + " 2>&1";
+        " --steps 5 --eval-windows 4 " +
+        options + " > " + (folder.path() / (out + ".log")).string() + " 2>&1";
     return std::system(command.c_str());
   };
-  ASSERT_EQ(train("", "threads"), 0) << folder.files()["threads.log"];
-  ASSERT_EQ(train("COLONNADE_BACKEND=" + backend + " " + kMpirun, "processes"),
+  ASSERT_EQ(train("", "threads", ""), 0) << folder.files()["threads.log"];
+  ASSERT_EQ(train(kMpirun, "processes",
+                  backend.empty() ? "" : "--backend " + backend),
             0)
       << folder.files()["processes.log"];
   const auto files = folder.files();

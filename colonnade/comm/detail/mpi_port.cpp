@@ -6,6 +6,7 @@
 
 #include <mpi.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 
@@ -37,8 +38,10 @@ std::string library_version() {
   char text[MPI_MAX_LIBRARY_VERSION_STRING] = "";
   int length = 0;
   MPI_Get_library_version(text, &length);
-  const std::string version(text);
-  return version.substr(0, version.find_first_of(",\n"));
+  std::string version(text);
+  version.resize(std::min(version.find_first_of(",\n"), version.size()));
+  std::replace(version.begin(), version.end(), '\t', ' ');  // MPICH's
+  return version;
 }
 
 /// Why MPI cannot be used; empty where it can.

@@ -3,9 +3,10 @@
 
 namespace colonnade::cli {
 
-LaunchOptions threads(int count) {
+LaunchOptions threads(int count, const std::string& backend) {
   LaunchOptions options;
   options.threads = count;
+  options.backend = backend;
   return options;
 }
 

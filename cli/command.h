@@ -4,6 +4,7 @@
 #include "colonnade/launch/launch.h"
 
 #include <functional>
+#include <string>
 
 namespace CLI {
 class App;
@@ -22,7 +23,9 @@ struct Command {
 using ReadAgain = std::function<void()>;
 
 /// For `launch`: thread ranks, where no launcher made any.
-LaunchOptions threads(int count);
+///
+/// backend  a name of the backend table; empty: the one that fits
+LaunchOptions threads(int count, const std::string& backend);
 
 Command add_train(CLI::App& program, const ReadAgain& read_again);
 Command add_generate(CLI::App& program);

@@ -33,6 +33,7 @@ struct EvaluateCommand {
   std::string checkpoint;
   std::string data;
   int tp = 1;
+  std::string backend;
   int64_t windows = 0;
   int64_t batch_size = 16;
   bool whole = false;
@@ -57,7 +58,7 @@ int run_evaluate(const EvaluateCommand& command) {
           evaluation = result;
         }
       },
-      threads(command.tp));
+      threads(command.tp, command.backend));
   print(concat(folder.string(), " on ", command.data, "\n  loss        ",
                as_fixed(evaluation.loss, 6), " nats a byte\n  bits        ",
                as_fixed(evaluation.loss / std::numbers::ln2, 4),
@@ -76,6 +77,7 @@ Command add_evaluate(CLI::App& program) {
   add_checkpoint_option(*app, command->checkpoint);
   app->add_option("--data", command->data, "The text to predict")->required();
   add_tp_option(*app, command->tp);
+  add_backend_option(*app, command->backend);
   app->add_flag("--whole", command->whole,
                 "All of the text, not the part held out of training");
   app->add_option("--windows", command->windows,

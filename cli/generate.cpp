@@ -32,6 +32,7 @@ constexpr const char* kExamples = R"(Examples:
 struct GenerateCommand {
   std::string checkpoint;
   int tp = 1;
+  std::string backend;
   TextOptions text;
 };
 
@@ -55,7 +56,7 @@ int run_generate(const GenerateCommand& command) {
                    return rank != 0 || writer.add(token);
                  });
       },
-      threads(command.tp));
+      threads(command.tp, command.backend));
   return writer.end();
 }
 
@@ -67,6 +68,7 @@ Command add_generate(CLI::App& program) {
   const auto command = std::make_shared<GenerateCommand>();
   add_checkpoint_option(*app, command->checkpoint);
   add_tp_option(*app, command->tp);
+  add_backend_option(*app, command->backend);
   add_text_options(*app, command->text);
   app->footer(kExamples);
   return {.options = app, .run = [command] { return run_generate(*command); }};

@@ -2,6 +2,7 @@
 #include "cli/shared_options.h"
 
 #include "cli/validators.h"
+#include "colonnade/comm/backend.h"
 
 #include <CLI/CLI.hpp>
 
@@ -31,6 +32,19 @@ CLI::Option* add_tp_option(CLI::App& app, int& tp) {
   return app.add_option("--tp", tp, "Ranks that each matrix is split over")
       ->check(at_least(1))
       ->capture_default_str();
+}
+
+CLI::Option* add_backend_option(CLI::App& app, std::string& backend) {
+  std::vector<std::string> names;
+  for (const Backend& row : backends()) {
+    names.emplace_back(row.name);
+  }
+  return app
+      .add_option("--backend", backend,
+                  "How ranks exchange tensors; the fastest that fits, if not "
+                  "given")
+      ->check(one_of(names))
+      ->type_name("NAME");
 }
 
 CLI::Option* add_dtype_option(CLI::App& app, std::string& name,

@@ -17,6 +17,7 @@ namespace colonnade::cli {
 // Options of several commands.
 void add_checkpoint_option(CLI::App& app, std::string& checkpoint);
 CLI::Option* add_tp_option(CLI::App& app, int& tp);
+CLI::Option* add_backend_option(CLI::App& app, std::string& backend);
 
 /// text  what it is the dtype of, and the default
 CLI::Option* add_dtype_option(CLI::App& app, std::string& name,

@@ -42,6 +42,7 @@ struct TrainCommand {
   std::string data;
   std::string out;
   int tp = 1;
+  std::string backend;
   int dp = 1;
   std::vector<std::string> resume;  // what followed --resume
   CLI::Option* resume_option = nullptr;
@@ -67,6 +68,7 @@ void add_run_options(CLI::App& app, TrainCommand& command) {
       ->check(at_least(1))
       ->capture_default_str()
       ->group("Run");
+  add_backend_option(app, command.backend)->group("Run");
   app.add_option("--steps", options.steps, "Steps of the whole run")
       ->check(at_least(1))
       ->capture_default_str()
@@ -235,7 +237,7 @@ int run_train(TrainCommand& command, const ReadAgain& read_again) {
         parallel_state::initialize_model_parallel(command.tp);
         train(command.options, data, progress);
       },
-      threads(command.tp * command.dp));
+      threads(command.tp * command.dp, command.backend));
   return progress.interrupted() ? 128 + interrupt() : kDone;
 }
 

@@ -8,6 +8,9 @@ set(config_folder ${CMAKE_INSTALL_LIBDIR}/cmake/colonnade)
 # Beside each other in the prefix, and beside the torch of this build.
 set_target_properties(colonnade PROPERTIES INSTALL_RPATH_USE_LINK_PATH ON)
 install(TARGETS colonnade EXPORT colonnade-targets FILE_SET HEADERS)
+if(TARGET colonnade_mpi)  # beside the library, which loads it
+  install(TARGETS colonnade_mpi DESTINATION ${CMAKE_INSTALL_LIBDIR})
+endif()
 if(TARGET colonnade_cli)
   set_target_properties(colonnade_cli PROPERTIES
     INSTALL_RPATH_USE_LINK_PATH ON

@@ -2,6 +2,7 @@
 #include "colonnade/comm/backend.h"
 
 #include "colonnade/comm/detail/gloo_backend.h"
+#include "colonnade/comm/detail/mpi_backend.h"
 #include "colonnade/comm/detail/self_backend.h"
 #include "colonnade/comm/detail/shm_backend.h"
 #include "colonnade/comm/detail/threads_backend.h"
@@ -19,8 +20,7 @@ std::string runs_here() {
 }
 
 std::string not_written_yet() {
-  return concat("Colonnade ", version(),
-                " has no ranks that are processes yet");
+  return concat("Colonnade ", version(), " has no NCCL yet");
 }
 
 constexpr std::array kBackends = {
@@ -34,8 +34,9 @@ constexpr std::array kBackends = {
             detail::make_gloo_world},
     Backend{"nccl", "processes, one GPU each", false, not_written_yet, nullptr,
             nullptr},
-    Backend{"mpi", "processes started by mpirun", false, not_written_yet,
-            nullptr, nullptr},
+    Backend{"mpi", "processes started by mpirun", COLONNADE_HAS_MPI,
+            detail::why_no_mpi, nullptr,
+            COLONNADE_HAS_MPI ? detail::make_mpi_world : nullptr},
 };
 
 }  // namespace

@@ -15,7 +15,8 @@ namespace colonnade {
 struct LaunchOptions {
   /// Ranks to make, as threads, where no launcher made them.
   int threads = 1;
-  /// A name of the backend table; empty: the one that fits.
+  /// A name of the backend table; empty: the one that fits. One rank alone
+  /// needs none, though its ranks be processes.
   std::string backend = {};
   /// How long a collective may wait for a peer; negative is for ever.
   std::chrono::milliseconds timeout = kDefaultTimeout;

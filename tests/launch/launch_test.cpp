@@ -36,6 +36,19 @@ TEST(Launch, MakesThreadRanksWithoutALauncher) {
   }
 }
 
+TEST(Launch, RefusesToMakeProcesses) {
+  LaunchOptions options;
+  options.backend = "gloo";
+  std::atomic<int> runs = 0;
+  launch([&] { ++runs; }, options);  // alone
+  EXPECT_EQ(runs, 1);
+  options.threads = 2;
+  EXPECT_EQ(error_of<InvalidArgument>([&] { launch([] {}, options); }),
+            "launch: the ranks of gloo are processes, and no launcher started "
+            "more than this one; start 2 of them with mpirun, torchrun or "
+            "srun");
+}
+
 TEST(Launch, RefusesLaunchersThatContradictEachOther) {
   const Variable size("WORLD_SIZE", "1");
   const Variable rank("RANK", "0");

@@ -198,7 +198,6 @@ TEST(ProcessRanks, SendAndRecvMustAgree) {
 }
 
 TEST(ProcessRanks, ARankThatThrowsWakesTheOthers) {
-  GTEST_SKIP() << "over Gloo a failing rank is not reported reliably yet";
   RankProcesses ranks;
   // Over a file: a store that a rank serves goes with it.
   start(
@@ -227,7 +226,6 @@ TEST(ProcessRanks, ARankThatThrowsWakesTheOthers) {
 }
 
 TEST(ProcessRanks, ARankThatReturnsWakesWhoWaitsForIt) {
-  GTEST_SKIP() << "over Gloo a failing rank is not reported reliably yet";
   const auto results = run(mpirun, 3, "return_early");
   EXPECT_EQ(results[1].exit_code, 0) << results[1].out;
   for (const size_t rank : {0, 2}) {
@@ -246,7 +244,6 @@ TEST(ProcessRanks, ATimeoutNamesWhoDidNotCome) {
 }
 
 TEST(ProcessRanks, ARankThatIsKilledEndsTheOthers) {
-  GTEST_SKIP() << "over Gloo a failing rank is not reported reliably yet";
   RankProcesses ranks;
   start(ranks, mpirun, 3, "reduce_for_ever");
   for (size_t rank = 0; rank < 3; ++rank) {

@@ -1,6 +1,7 @@
 // tests/launch/rank_program.cpp
 //
-// What process_ranks_test.cpp runs as ranks: `rank_program SCENARIO`.
+// What process_ranks_test.cpp and mpi_ranks_test.cpp run as ranks:
+// `rank_program SCENARIO`.
 #include "colonnade/comm/rank_context.h"
 #include "colonnade/core/error.h"
 #include "colonnade/launch/launch.h"
@@ -10,7 +11,9 @@
 #include <ATen/ATen.h>
 
 #include <gtest/gtest.h>
+#include <signal.h>
 
+#include <algorithm>
 #include <array>
 #include <chrono>
 #include <cstdio>
@@ -127,27 +130,39 @@ void reduce_for_ever() {
   }
 }
 
-/// Microseconds of an all-reduce, the slowest rank's.
+void kill_1(int rank) {
+  const GroupPtr group = make_world_group();
+  group->barrier();
+  if (rank == 1) {
+    raise(SIGKILL);
+  }
+  group->barrier();
+}
+
+/// Microseconds of an all-reduce, the slowest rank's; the median of five.
 void measure(int rank) {
   const GroupPtr group = make_world_group();
-  for (const int64_t n : {2, 512, 1 << 18, 1 << 22}) {
-    at::Tensor x = at::ones({n});
-    const int rounds = n < 100000 ? 2000 : 20;
-    for (int i = 0; i < rounds / 10; ++i) {
+  for (int64_t bytes = 8; bytes <= int64_t{64} << 20; bytes *= 8) {
+    at::Tensor x = at::ones({bytes / 4});
+    const int rounds =
+        static_cast<int>(std::clamp<int64_t>((8 << 20) / bytes, 3, 1000));
+    std::array<float, 5> times;
+    for (float& slowest : times) {
       group->all_reduce(x, ReduceOp::kMax);
+      const auto start = std::chrono::steady_clock::now();
+      for (int i = 0; i < rounds; ++i) {
+        group->all_reduce(x, ReduceOp::kMax);
+      }
+      const std::chrono::duration<float, std::micro> time =
+          std::chrono::steady_clock::now() - start;
+      at::Tensor taken = at::full({1}, time.count() / rounds);
+      group->all_reduce(taken, ReduceOp::kMax);
+      slowest = taken.item<float>();
     }
-    const auto start = std::chrono::steady_clock::now();
-    for (int i = 0; i < rounds; ++i) {
-      x.fill_(1);
-      group->all_reduce(x);
-    }
-    const std::chrono::duration<double, std::micro> time =
-        std::chrono::steady_clock::now() - start;
-    at::Tensor slowest = at::full({1}, time.count() / rounds);
-    group->all_reduce(slowest, ReduceOp::kMax);
+    std::sort(times.begin(), times.end());
     if (rank == 0) {
-      say(concat("all_reduce of ", n * 4, " bytes: ", slowest.item<float>(),
-                 " us"));
+      say(concat("all_reduce of ", bytes, " bytes: ", times[2], " us, best ",
+                 times[0], " us"));
     }
   }
 }
@@ -164,6 +179,7 @@ int run(const std::string& scenario) {
       {"throw_on_1", throw_on_1},
       {"be_late", be_late},
       {"reduce_for_ever", [](int) { reduce_for_ever(); }},
+      {"kill_1", kill_1},
       {"measure", measure},
   };
   LaunchOptions options;

@@ -10,7 +10,12 @@
 #define USE_C10D_GLOO 1
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
 
+#include <pthread.h>
+#include <signal.h>
+#include <time.h>
+
 #include <algorithm>
+#include <chrono>
 #include <string>
 #include <utility>
 #include <vector>
@@ -19,6 +24,35 @@ namespace colonnade::detail {
 namespace {
 
 constexpr std::chrono::milliseconds kForEver = std::chrono::hours(24 * 365);
+
+/// Keeps the signal that a write to a closed connection raises from ending the
+/// process, for this thread and those that it starts meanwhile: Gloo writes
+/// without MSG_NOSIGNAL. A library does not change what a signal does.
+class NoPipeSignal {
+ public:
+  NoPipeSignal() {
+    sigemptyset(&pipe_);
+    sigaddset(&pipe_, SIGPIPE);
+    sigset_t pending;
+    sigpending(&pending);
+    was_pending_ = sigismember(&pending, SIGPIPE) == 1;
+    pthread_sigmask(SIG_BLOCK, &pipe_, &before_);
+  }
+  ~NoPipeSignal() {
+    if (!was_pending_) {
+      const timespec no_time{};
+      sigtimedwait(&pipe_, nullptr, &no_time);
+    }
+    pthread_sigmask(SIG_SETMASK, &before_, nullptr);
+  }
+  NoPipeSignal(const NoPipeSignal&) = delete;
+  NoPipeSignal& operator=(const NoPipeSignal&) = delete;
+
+ private:
+  sigset_t pipe_;
+  sigset_t before_;
+  bool was_pending_;
+};
 
 /// A rendezvous as c10d's store, as far as Gloo connects by it.
 class RendezvousStore final : public c10d::Store {
@@ -80,24 +114,20 @@ at::Tensor bytes_at(void* data, size_t bytes) {
   return at::from_blob(data, {static_cast<int64_t>(bytes)}, at::kByte);
 }
 
-}  // namespace
-
-GlooMesh::Transfer::Transfer(c10::intrusive_ptr<c10d::Work> work)
-    : work_(std::move(work)) {}
-GlooMesh::Transfer::Transfer(Transfer&&) noexcept = default;
-GlooMesh::Transfer& GlooMesh::Transfer::operator=(Transfer&&) noexcept =
-    default;
-GlooMesh::Transfer::~Transfer() = default;
-
-void GlooMesh::Transfer::wait(std::chrono::milliseconds limit) {
+/// Throws, with what Gloo says, where the peer's connection is closed or
+/// `limit` is over.
+void wait_for(c10d::Work& work, std::chrono::milliseconds limit) {
   // To c10d, 0 is the timeout of the group.
-  work_->wait(std::clamp(limit, std::chrono::milliseconds(1), kForEver));
+  work.wait(std::clamp(limit, std::chrono::milliseconds(1), kForEver));
 }
+
+}  // namespace
 
 GlooMesh::GlooMesh(const ProcessPlace& place) {
   const std::chrono::milliseconds timeout =
       place.timeout.count() < 0 ? kForEver : place.timeout;
   const bool local = share_host(place, timeout);
+  const NoPipeSignal guard;  // which Gloo's own thread inherits
   try {
     const auto options = c10d::ProcessGroupGloo::Options::create(timeout);
     options->threads = 1;  // never used: it runs Gloo's own collectives
@@ -126,23 +156,64 @@ GlooMesh::GlooMesh(const ProcessPlace& place) {
 GlooMesh::~GlooMesh() = default;
 
 void GlooMesh::close() noexcept {
+  abandon();
+}
+
+void GlooMesh::abandon() noexcept {
   try {
+    transfers_.clear();
     gloo_.reset();
   } catch (...) {  // a destructor of c10d's: nothing is lost but its threads
   }
 }
 
-GlooMesh::Transfer GlooMesh::send(const void* from, size_t bytes, int peer,
-                                  uint32_t tag) {
+void GlooMesh::send(const void* from, size_t bytes, int peer, uint32_t tag) {
   // c10d takes what it sends as a tensor like any other; it is only read.
   std::vector<at::Tensor> message{bytes_at(const_cast<void*>(from), bytes)};
-  return Transfer(gloo_->send(message, peer, static_cast<int>(tag)));
+  const NoPipeSignal guard;
+  transfers_.push_back(
+      {gloo_->send(message, peer, static_cast<int>(tag)), peer});
 }
 
-GlooMesh::Transfer GlooMesh::recv(void* to, size_t bytes, int peer,
-                                  uint32_t tag) {
+void GlooMesh::recv(void* to, size_t bytes, int peer, uint32_t tag) {
   std::vector<at::Tensor> message{bytes_at(to, bytes)};
-  return Transfer(gloo_->recv(message, peer, static_cast<int>(tag)));
+  const NoPipeSignal guard;
+  transfers_.push_back(
+      {gloo_->recv(message, peer, static_cast<int>(tag)), peer});
+}
+
+Mesh::Outcome GlooMesh::wait(Clock::time_point deadline) {
+  for (size_t i = 0; i < transfers_.size(); ++i) {
+    try {
+      wait_for(*transfers_[i].work,
+               deadline == Clock::time_point::max()
+                   ? kForEver
+                   : std::chrono::ceil<std::chrono::milliseconds>(
+                         deadline - Clock::now()));
+    } catch (const std::exception&) {  // which closes all connections
+      return Clock::now() >= deadline
+                 ? late(i)
+                 : Outcome{Outcome::Kind::kGone, {transfers_[i].peer}};
+    }
+  }
+  transfers_.clear();
+  return {};
+}
+
+/// Transfers before `first` are complete, some after it may be.
+Mesh::Outcome GlooMesh::late(size_t first) {
+  Outcome outcome{Outcome::Kind::kLate, {transfers_[first].peer}};
+  std::vector<int>& missing = outcome.peers;
+  for (size_t i = first + 1; i < transfers_.size(); ++i) {
+    try {
+      wait_for(*transfers_[i].work, std::chrono::milliseconds(1));
+    } catch (const std::exception&) {
+      missing.push_back(transfers_[i].peer);
+    }
+  }
+  std::sort(missing.begin(), missing.end());
+  missing.erase(std::unique(missing.begin(), missing.end()), missing.end());
+  return outcome;
 }
 
 }  // namespace colonnade::detail

@@ -1,13 +1,15 @@
 // colonnade/comm/detail/gloo_mesh.h
 #pragma once
 
+#include "colonnade/comm/detail/mesh.h"
 #include "colonnade/comm/rendezvous.h"
 
 #include <c10/util/intrusive_ptr.h>
 
-#include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <string_view>
+#include <vector>
 
 namespace c10d {
 class Backend;
@@ -16,44 +18,38 @@ class Work;
 
 namespace colonnade::detail {
 
-/// Connections between every two processes of a world, over TCP: messages from
-/// rank to rank, in order among those of a tag. A message must be taken with
-/// the size with which it was sent: Gloo ends the process where it is not.
-class GlooMesh {
+/// A mesh of TCP connections, by Gloo, which ends the process where a message
+/// is not taken with its size.
+class GlooMesh final : public Mesh {
  public:
-  /// A message on its way. Dropping it before it is complete gives up what it
-  /// would read or write, and makes the mesh useless to this pair of ranks.
-  class Transfer {
-   public:
-    explicit Transfer(c10::intrusive_ptr<c10d::Work> work);
-    Transfer(Transfer&&) noexcept;
-    Transfer& operator=(Transfer&&) noexcept;
-    ~Transfer();
-
-    /// Throws, with what Gloo says, where the peer's connection is closed or
-    /// `limit` is over; after the latter all connections are.
-    void wait(std::chrono::milliseconds limit);
-
-   private:
-    c10::intrusive_ptr<c10d::Work> work_;
-  };
-
   /// Collective over all processes of the place. Connections are of the
   /// loopback interface where the processes share a host.
   explicit GlooMesh(const ProcessPlace& place);
-  ~GlooMesh();
+  ~GlooMesh() override;
   GlooMesh(const GlooMesh&) = delete;
   GlooMesh& operator=(const GlooMesh&) = delete;
 
-  bool is_open() const { return gloo_ != nullptr; }
-  /// Closes all connections, which the peers notice. No transfer is left.
-  void close() noexcept;
-
-  Transfer send(const void* from, size_t bytes, int peer, uint32_t tag);
-  Transfer recv(void* to, size_t bytes, int peer, uint32_t tag);
+  std::string_view backend() const override { return "gloo"; }
+  /// c10d takes no negative ones.
+  uint32_t tags() const override { return uint32_t{1} << 31; }
+  bool is_open() const override { return gloo_ != nullptr; }
+  // Both close the connections, which the peers notice.
+  void close() noexcept override;
+  void abandon() noexcept override;
+  void send(const void* from, size_t bytes, int peer, uint32_t tag) override;
+  void recv(void* to, size_t bytes, int peer, uint32_t tag) override;
+  Outcome wait(Clock::time_point deadline) override;
 
  private:
+  struct Transfer {
+    c10::intrusive_ptr<c10d::Work> work;
+    int peer;
+  };
+
+  Outcome late(size_t first);
+
   c10::intrusive_ptr<c10d::Backend> gloo_;
+  std::vector<Transfer> transfers_;
 };
 
 }  // namespace colonnade::detail

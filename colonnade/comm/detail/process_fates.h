@@ -2,6 +2,7 @@
 #pragma once
 
 #include "colonnade/comm/rendezvous.h"
+#include "colonnade/core/api.h"
 
 #include <chrono>
 #include <memory>
@@ -13,7 +14,7 @@ namespace colonnade::detail {
 
 /// How each process of a world ended, for the others to read when they notice
 /// that it is gone.
-class ProcessFates {
+class COLONNADE_API ProcessFates {
  public:
   ProcessFates(std::shared_ptr<Rendezvous> rendezvous, int rank);
 

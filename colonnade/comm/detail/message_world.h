@@ -1,14 +1,15 @@
-// colonnade/comm/detail/gloo_world.h
+// colonnade/comm/detail/message_world.h
 #pragma once
 
 #include "colonnade/comm/call.h"
-#include "colonnade/comm/detail/gloo_mesh.h"
+#include "colonnade/comm/detail/mesh.h"
 #include "colonnade/comm/detail/process_fates.h"
 #include "colonnade/comm/rendezvous.h"
 
 #include <chrono>
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -16,30 +17,31 @@
 
 namespace colonnade::detail {
 
-/// What the groups of one process share: its connections, why its world failed,
-/// and the tags by which groups tell their messages apart. One thread uses it.
+/// What the groups of one process share: its mesh, why its world failed, and
+/// the tags by which groups tell their messages apart. One thread uses it.
 ///
-/// A process that fails tells why at the rendezvous, then closes its
-/// connections. Whoever waits for it is woken by that, reads the reason, and
-/// fails for it in turn, so that all ranks that wait for each other hear of it.
-class GlooWorld {
+/// A process that fails tells why at the rendezvous, then closes its mesh.
+/// Whoever waits for it notices that, reads the reason, and fails for it in
+/// turn, so that all ranks that wait for each other hear of it.
+class MessageWorld {
  public:
-  explicit GlooWorld(const ProcessPlace& place);
+  MessageWorld(const ProcessPlace& place, std::shared_ptr<ProcessFates> fates,
+               std::unique_ptr<Mesh> mesh);
 
   const int rank;
   const int size;
   const std::chrono::milliseconds timeout;  ///< What groups start with.
 
-  GlooMesh& mesh() { return mesh_; }
+  Mesh& mesh() { return *mesh_; }
 
   /// Throws why the world failed, if it has.
   void check_alive() const;
-  /// Records why, unless it has failed before, and closes all connections. No
-  /// transfer is left.
+  /// Records why, unless it has failed before, and closes the mesh.
   void fail(std::string_view reason) noexcept;
   [[noreturn]] void fail_and_throw(std::string_view reason);
-  /// The same, since `gone` (a world rank) closed its connection while this
-  /// rank waited for it in `call`, number `number` of the group `group`.
+  /// The same, since `gone` (a world rank) ended, or closed its connection,
+  /// while this rank waited for it in `call`, number `number` of the group
+  /// `group`.
   [[noreturn]] void fail_since_gone(int64_t gone, const Call& call,
                                     uint64_t number, const std::string& group);
   void leave() noexcept;
@@ -49,8 +51,8 @@ class GlooWorld {
   uint32_t new_tag(const std::string& name, const std::vector<int64_t>& ranks);
 
  private:
-  ProcessFates fates_;
-  GlooMesh mesh_;
+  std::shared_ptr<ProcessFates> fates_;
+  std::unique_ptr<Mesh> mesh_;
   bool failed_ = false;
   std::string reason_;
   std::map<std::pair<std::string, std::vector<int64_t>>, uint32_t> turns_;

@@ -1,8 +1,10 @@
-// colonnade/comm/detail/gloo_world.cpp
-#include "colonnade/comm/detail/gloo_world.h"
+// colonnade/comm/detail/message_world.cpp
+#include "colonnade/comm/detail/message_world.h"
 
 #include "colonnade/comm/detail/rank_list.h"
 #include "colonnade/core/error.h"
+
+#include <utility>
 
 namespace colonnade::detail {
 namespace {
@@ -11,7 +13,7 @@ namespace {
 /// ran out of time can do so only afterwards.
 constexpr std::chrono::milliseconds kPatience = std::chrono::seconds(1);
 
-/// FNV-1a, over 30 bits: c10d takes no negative tag.
+/// FNV-1a.
 class TagHash {
  public:
   void add(std::string_view bytes) {
@@ -19,7 +21,9 @@ class TagHash {
       hash_ = (hash_ ^ static_cast<unsigned char>(byte)) * 0x100000001b3u;
     }
   }
-  uint32_t tag() const { return static_cast<uint32_t>(hash_ >> 34); }
+  uint32_t below(uint32_t limit) const {
+    return static_cast<uint32_t>((hash_ >> 32) % limit);
+  }
 
  private:
   uint64_t hash_ = 0xcbf29ce484222325u;
@@ -27,20 +31,22 @@ class TagHash {
 
 }  // namespace
 
-GlooWorld::GlooWorld(const ProcessPlace& place)
+MessageWorld::MessageWorld(const ProcessPlace& place,
+                           std::shared_ptr<ProcessFates> fates,
+                           std::unique_ptr<Mesh> mesh)
     : rank(place.rank),
       size(place.size),
       timeout(place.timeout),
-      fates_(place.rendezvous, place.rank),
-      mesh_(place) {}
+      fates_(std::move(fates)),
+      mesh_(std::move(mesh)) {}
 
-void GlooWorld::check_alive() const {
+void MessageWorld::check_alive() const {
   check<CommError>(!failed_, reason_);
-  check<CommError>(mesh_.is_open(), "gloo: rank ", rank,
+  check<CommError>(mesh_->is_open(), mesh_->backend(), ": rank ", rank,
                    " has left its world, and can call no collective any more");
 }
 
-void GlooWorld::fail(std::string_view reason) noexcept {
+void MessageWorld::fail(std::string_view reason) noexcept {
   if (failed_) {
     return;
   }
@@ -49,18 +55,18 @@ void GlooWorld::fail(std::string_view reason) noexcept {
     reason_ = reason;
   } catch (...) {  // no memory for the reason: the failure stands without it
   }
-  fates_.failed(reason);
-  mesh_.close();
+  fates_->failed(reason);
+  mesh_->abandon();
 }
 
-void GlooWorld::fail_and_throw(std::string_view reason) {
+void MessageWorld::fail_and_throw(std::string_view reason) {
   fail(reason);
   throw CommError(reason_);
 }
 
-void GlooWorld::fail_since_gone(int64_t gone, const Call& call, uint64_t number,
-                                const std::string& group) {
-  const auto fate = fates_.of(static_cast<int>(gone), kPatience);
+void MessageWorld::fail_since_gone(int64_t gone, const Call& call,
+                                   uint64_t number, const std::string& group) {
+  const auto fate = fates_->of(static_cast<int>(gone), kPatience);
   if (!fate) {
     fail_and_throw(concat(
         "rank ", gone, " is gone: it closed its connection without a word, ",
@@ -75,18 +81,18 @@ void GlooWorld::fail_since_gone(int64_t gone, const Call& call, uint64_t number,
   fail_and_throw(fate->reason);
 }
 
-void GlooWorld::leave() noexcept {
-  fates_.returned();
-  mesh_.close();
+void MessageWorld::leave() noexcept {
+  fates_->returned();
+  mesh_->close();
 }
 
-uint32_t GlooWorld::new_tag(const std::string& name,
-                            const std::vector<int64_t>& ranks) {
+uint32_t MessageWorld::new_tag(const std::string& name,
+                               const std::vector<int64_t>& ranks) {
   const uint32_t turn = turns_[{name, ranks}]++;
   TagHash hash;
   hash.add(concat(name, '\n', rank_list(ranks), '\n', turn));
-  const auto [place, is_new] = tags_.emplace(hash.tag(), ranks);
-  // One in 2^30: such groups could take each other's messages.
+  const auto [place, is_new] = tags_.emplace(hash.below(mesh_->tags()), ranks);
+  // As good as never: such groups could take each other's messages.
   check_arg(is_new, "make_group: the name \"", name,
             "\" has by chance the same number as that of another group of ",
             rank_list(place->second), "; choose another name");

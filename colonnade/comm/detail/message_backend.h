@@ -1,0 +1,18 @@
+// colonnade/comm/detail/message_backend.h
+#pragma once
+
+#include "colonnade/comm/detail/mesh.h"
+#include "colonnade/comm/detail/process_fates.h"
+#include "colonnade/comm/rendezvous.h"
+#include "colonnade/comm/world.h"
+
+#include <memory>
+
+namespace colonnade::detail {
+
+/// The world of a process that is one rank, over a mesh.
+WorldPtr make_message_world(const ProcessPlace& place,
+                            std::shared_ptr<ProcessFates> fates,
+                            std::unique_ptr<Mesh> mesh);
+
+}  // namespace colonnade::detail

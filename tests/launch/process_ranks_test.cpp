@@ -214,8 +214,12 @@ TEST(ProcessRanks, ARankThatThrowsWakesTheOthers) {
   EXPECT_THAT(results[1].out, HasSubstr("exception: the cause\n"));
   for (const size_t rank : {0, 2}) {
     EXPECT_THAT(results[rank].out,
-                HasSubstr("first: rank 1 failed: the cause\n"));
-    expect_comm_error(results[rank], "rank 1 failed: the cause\n");
+                HasSubstr(concat("first: rank 1 failed: the cause; rank ", rank,
+                                 " was in barrier(), call 2 of group \"all\" "
+                                 "(ranks 0, 1 and 2)\n")));
+    expect_comm_error(results[rank],
+                      concat("rank 1 failed: the cause; rank ", rank,
+                             " was in barrier(), call 3 of group "));
   }
   const auto files = ranks.folder().files();
   EXPECT_THAT(files.at("error1.json"),

@@ -2,6 +2,7 @@
 #include "colonnade/comm/detail/message_world.h"
 
 #include "colonnade/comm/detail/rank_list.h"
+#include "colonnade/comm/detail/waits.h"
 #include "colonnade/core/error.h"
 
 #include <utility>
@@ -74,9 +75,7 @@ void MessageWorld::fail_since_gone(int64_t gone, const Call& call,
         number, " of ", group, "; its process crashed or was killed"));
   }
   if (fate->returned) {
-    fail_and_throw(concat("rank ", gone, " has returned, but rank ", rank,
-                          " waits for it in ", to_string(call), " of ", group,
-                          "; all ranks must make the same calls"));
+    fail_and_throw(has_returned({gone}, rank, call, number - 1, group));
   }
   fail_and_throw(fate->reason);
 }

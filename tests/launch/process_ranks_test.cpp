@@ -11,9 +11,11 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <barrier>
 #include <chrono>
 #include <csignal>
 #include <cstdint>
+#include <filesystem>
 #include <functional>
 #include <string>
 #include <thread>
@@ -306,6 +308,26 @@ TEST(Rendezvous, SaysWhatNobodySet) {
               AllOf(HasSubstr("nobody set \"b\" at "),
                     HasSubstr("within 20 ms; see whether all ranks were "
                               "started")));
+}
+
+TEST(Rendezvous, RemovesItsFileThoughAllLetGoOfItAtOnce) {
+  const TemporaryFolder folder;
+  const std::string path = (folder.path() / "meet").string();
+  for (int round = 0; round < 100; ++round) {
+    std::vector<std::thread> ranks;
+    std::barrier all(4);
+    for (int rank = 0; rank < 4; ++rank) {
+      ranks.emplace_back([&] {
+        auto rendezvous = file_rendezvous(path, 4);
+        all.arrive_and_wait();
+        rendezvous.reset();
+      });
+    }
+    for (std::thread& rank : ranks) {
+      rank.join();
+    }
+    ASSERT_FALSE(std::filesystem::exists(path)) << "round " << round;
+  }
 }
 
 TEST(Rendezvous, SaysWhichStoreItCannotReach) {

@@ -169,6 +169,7 @@ void run_process_rank(const LauncherPlace& launcher,
   try {
     place.rendezvous = make_rendezvous(launcher, options.timeout);
     const Neighbors neighbors = meet(place, options.timeout);
+    place.sharing = neighbors.sharing;
     const Backend& backend =
         choose_backend(launcher,
                        options.backend.empty() ? variable("COLONNADE_BACKEND")

@@ -6,6 +6,7 @@
 #include "colonnade/launch/launch.h"
 #include "colonnade/parallel_state/parallel_state.h"
 #include "tests/testing/error_of.h"
+#include "tests/testing/shell.h"
 #include "tests/testing/temporary_folder.h"
 
 #include <ATen/ATen.h>
@@ -13,8 +14,6 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <array>
-#include <cstdio>
 #include <functional>
 #include <string>
 #include <utility>
@@ -59,17 +58,10 @@ class CallDump : public testing::Test {
 
  private:
   std::string analyse() const {
-    FILE* const pipe = popen(concat(ANALYSE_CALLS, ' ', folder_.path().string(),
-                                    " --print_stack_trace 2>&1")
-                                 .c_str(),
-                             "r");
-    std::string text;
-    std::array<char, 4096> part{};
-    while (const size_t n = fread(part.data(), 1, part.size(), pipe)) {
-      text.append(part.data(), n);
-    }
-    EXPECT_EQ(pclose(pipe), 0) << text;
-    return text;
+    const ShellResult result = shell(concat(
+        ANALYSE_CALLS, ' ', folder_.path().string(), " --print_stack_trace"));
+    EXPECT_TRUE(result.good) << result.out;
+    return result.out;
   }
 
   TemporaryFolder folder_;

@@ -106,10 +106,18 @@ TEST(Launcher, FindsSlurmAndMeetsOnTheFirstHost) {
   EXPECT_THAT(one_host->file, ::testing::HasSubstr("-slurm-12-0-"));
 }
 
+TEST(Launcher, IsSlurmAlsoWhereItBringsPmi) {
+  const Variables pmi = {{"PMI_RANK", "0"}, {"PMI_SIZE", "4"}};
+  EXPECT_EQ(find(pmi + kSlurm), find(kSlurm));
+}
+
 TEST(Launcher, OfTheInnerLauncherCounts) {
   EXPECT_EQ(find(kTorchrun + kSlurm)->launcher, "torchrun");
   EXPECT_EQ(find(kTorchrun + kOpenMpi)->launcher, "torchrun");
   EXPECT_EQ(find(kOpenMpi + kSlurm)->launcher, "Open MPI's mpirun");
+  const Variables mpiexec = {
+      {"PMI_RANK", "1"}, {"PMI_SIZE", "2"}, {"MPI_LOCALNRANKS", "2"}};
+  EXPECT_EQ(find(mpiexec + kSlurm)->launcher, "mpiexec");
 }
 
 TEST(Launcher, OwnVariablesWinAndMustNotContradict) {

@@ -111,6 +111,12 @@ std::optional<Claim> find_claim(const Reader& env) {
       found = claim;
       continue;
     }
+    // PMI of the same ranks is Slurm's own (srun --mpi=pmi2).
+    if (found->launcher == &kPmi && claim->launcher == &kSlurm &&
+        claim->rank == found->rank && claim->size == found->size) {
+      found = claim;
+      continue;
+    }
     // torchrun runs under mpirun and srun, once a host, and so does mpirun
     // under srun. Variables that a user set are to be right.
     const bool set_by_hand =

@@ -143,7 +143,7 @@ TEST(Doctor, ShowsWhatCanRunAndTriesIt) {
   EXPECT_THAT(text, ContainsRegex("nccl +cannot: "));
   EXPECT_THAT(text, HasSubstr("3, threads of this process, over threads"));
   EXPECT_THAT(text, ContainsRegex("rank 2: host .+, process [0-9]+, cores "));
-  EXPECT_THAT(text, ContainsRegex("all_reduce +8 B +[0-9.]+ [un]s"));
+  EXPECT_THAT(text, ContainsRegex("all_reduce +8 B +[0-9.]+ [num]s"));
 }
 
 }  // namespace

@@ -34,6 +34,7 @@ Command add_trace(CLI::App& program);
 Command add_run(CLI::App& program);
 Command add_graph(CLI::App& program);
 Command add_bench(CLI::App& program);
+Command add_doctor(CLI::App& program);
 
 inline constexpr int kDone = 0;
 inline constexpr int kFailed = 1;

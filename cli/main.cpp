@@ -30,6 +30,7 @@ constexpr const char* kFooter = R"(Begin with:
   colonnade generate --checkpoint run --prompt "It was "
   colonnade trace --checkpoint run --out traced --tp 2
   colonnade run traced --prompt "It was "
+  colonnade doctor
 
 `colonnade COMMAND --help` has the options of a command and more examples.
 Exit codes: 0 done, 1 failed, 2 wrong command line, 130 ended by Ctrl-C.)";
@@ -66,7 +67,8 @@ class Program {
                  add_trace(app_),
                  add_run(app_),
                  add_graph(app_),
-                 add_bench(app_)};
+                 add_bench(app_),
+                 add_doctor(app_)};
     for (const Command& command : commands_) {
       command.options->get_formatter()->column_width(28);
     }

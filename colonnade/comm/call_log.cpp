@@ -14,6 +14,19 @@ std::vector<CallRecord> CallLog::records() const {
   return all;
 }
 
+std::optional<CallRecord> CallLog::peek() const noexcept {
+  const uint64_t version = version_.load(std::memory_order_acquire);
+  if (version == 0 || version % 2 == 1) {
+    return std::nullopt;
+  }
+  const CallRecord record = latest();
+  std::atomic_thread_fence(std::memory_order_acquire);
+  if (version_.load(std::memory_order_relaxed) != version) {
+    return std::nullopt;
+  }
+  return record;
+}
+
 int64_t CallLog::now_ns() noexcept {
   // 5 ns, where the exact clock takes 25.
   timespec now{};

@@ -3,9 +3,11 @@
 #include "colonnade/comm/call.h"
 #include "colonnade/core/api.h"
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <vector>
 
 namespace colonnade {
@@ -30,11 +32,15 @@ class COLONNADE_API CallLog {
 
   void begin(const Call& call) noexcept {
     uint64_t& number = call.is_collective() ? collectives_ : transfers_;
+    const uint64_t writing = version_.load(std::memory_order_relaxed) + 1;
+    version_.store(writing, std::memory_order_relaxed);
+    std::atomic_thread_fence(std::memory_order_release);
     CallRecord& record = records_[begun_++ % kCapacity];
     record.call = call;
     record.number = ++number;
     record.begun_ns = now_ns();
     record.ended_ns = 0;
+    version_.store(writing + 1, std::memory_order_release);
   }
   void end() noexcept {
     records_[(begun_ - 1) % kCapacity].ended_ns = now_ns();
@@ -48,11 +54,15 @@ class COLONNADE_API CallLog {
   }
   /// The oldest first.
   std::vector<CallRecord> records() const;
+  /// The latest, for another thread than the rank's; empty where there is none,
+  /// or the rank is about to begin one.
+  std::optional<CallRecord> peek() const noexcept;
 
  private:
   static int64_t now_ns() noexcept;
 
   std::unique_ptr<CallRecord[]> records_;
+  std::atomic<uint64_t> version_{0};  // odd while a call is noted
   uint64_t begun_ = 0;
   uint64_t collectives_ = 0;
   uint64_t transfers_ = 0;

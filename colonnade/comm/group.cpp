@@ -139,8 +139,12 @@ std::string Group::with_place(std::string_view reason) const {
     return std::string(reason);
   }
   return concat(reason, "; rank ", ranks_[static_cast<size_t>(rank_)],
-                " was in ", text, ", ", number, " (", detail::rank_list(ranks_),
-                ')');
+                " was in ", describe(mine));
+}
+
+std::string Group::describe(const CallRecord& record) const {
+  return concat(to_string(record.call), ", call ", record.number,
+                " of group \"", name_, "\" (", detail::rank_list(ranks_), ')');
 }
 
 void Group::set_timeout(std::chrono::milliseconds timeout) {

@@ -85,6 +85,9 @@ class COLONNADE_API Group : public torch::CustomClassHolder {
 
   /// This rank's last calls in the group.
   const CallLog& calls() const { return calls_; }
+  /// Such as "all_reduce(float32 [4], sum), call 3 of group "tp" (ranks 0 and
+  /// 1)".
+  std::string describe(const CallRecord& record) const;
 
  protected:
   Group(std::string name, int rank, std::vector<int64_t> ranks,

@@ -82,6 +82,112 @@ class StoreRendezvous final : public Rendezvous {
   std::string where_;  ///< For errors.
 };
 
+/// A file that processes hold together. c10d removes a store's file too, but
+/// leaves it where two processes let go of it at once.
+class SharedFile {
+ public:
+  explicit SharedFile(const std::string& path)
+      : path_(path),
+        // Made here, since c10d would make it readable to all.
+        file_(open(path.c_str(), O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC,
+                   0600)) {
+    struct stat info {};
+    const bool known = file_ >= 0 && fstat(file_, &info) == 0;
+    const int reason = errno;
+    const bool is_own = known && info.st_uid == geteuid();
+    if (!is_own && file_ >= 0) {
+      close(file_);
+    }
+    check<CommError>(known, "rendezvous: cannot open ", path, ": ",
+                     std::strerror(reason),
+                     "; name a file that all ranks can write");
+    check<CommError>(is_own, "rendezvous: ", path,
+                     " is another user's; name a file of your own");
+    lock(F_RDLCK);
+  }
+  ~SharedFile() {
+    // First let go, then try to be alone: of two at once, one succeeds.
+    lock(F_UNLCK);
+    if (remove_ && lock(F_WRLCK)) {
+      unlink(path_.c_str());
+    }
+    close(file_);
+  }
+  SharedFile(const SharedFile&) = delete;
+  SharedFile& operator=(const SharedFile&) = delete;
+
+  bool is_there() const {
+    struct stat info {};
+    return fstat(file_, &info) == 0 && info.st_nlink > 0;
+  }
+  /// When this process lets go of the file and no other holds it.
+  void remove_at_end() { remove_ = true; }
+
+ private:
+  /// Not by flock, as c10d locks it for each access.
+  bool lock(int kind) const {
+    struct flock whole {};
+    whole.l_type = static_cast<decltype(whole.l_type)>(kind);
+    whole.l_whence = SEEK_SET;
+    return fcntl(file_, F_OFD_SETLK, &whole) == 0;
+  }
+
+  std::string path_;
+  int file_;
+  bool remove_ = false;
+};
+
+class FileRendezvous final : public Rendezvous {
+ public:
+  FileRendezvous(const std::string& path, int size, std::string prefix)
+      : size_(size),
+        file_(path),
+        store_(open_store(path)),
+        names_(store_, std::move(prefix), path) {}
+  ~FileRendezvous() override {
+    try {
+      // Nobody is still to come.
+      if (file_.is_there() && store_->add(kCame, 0) >= size_) {
+        file_.remove_at_end();
+      }
+    } catch (const std::exception&) {  // removed meanwhile
+    }
+  }
+  FileRendezvous(const FileRendezvous&) = delete;
+  FileRendezvous& operator=(const FileRendezvous&) = delete;
+
+  void set(const std::string& name, std::string_view value) override {
+    names_.set(name, value);
+  }
+  std::string get(const std::string& name,
+                  std::chrono::milliseconds timeout) override {
+    return names_.get(name, timeout);
+  }
+
+ private:
+  static constexpr char kCame[] = "came";
+
+  static c10::intrusive_ptr<c10d::FileStore> open_store(
+      const std::string& path) {
+    try {
+      auto store =
+          c10::make_intrusive<c10d::FileStore>(path, /*numWorkers=*/-1);
+      // How long c10d waits for a file that another process has removed.
+      store->setTimeout(std::chrono::milliseconds(500));
+      store->add(kCame, 1);
+      return store;
+    } catch (const std::exception& error) {
+      throw CommError(
+          concat("rendezvous: cannot use ", path, ": ", first_line(error)));
+    }
+  }
+
+  int size_;
+  SharedFile file_;  // let go of last
+  c10::intrusive_ptr<c10d::FileStore> store_;
+  StoreRendezvous names_;
+};
+
 }  // namespace
 
 std::shared_ptr<Rendezvous> tcp_rendezvous(const TcpStore& store,
@@ -111,29 +217,7 @@ std::shared_ptr<Rendezvous> tcp_rendezvous(const TcpStore& store,
 
 std::shared_ptr<Rendezvous> file_rendezvous(const std::string& path, int size,
                                             std::string prefix) {
-  // Made here, since c10d would make it readable to all.
-  const int file = open(path.c_str(), O_RDWR | O_CREAT | O_NOFOLLOW, 0600);
-  struct stat info {};
-  const bool known = file >= 0 && fstat(file, &info) == 0;
-  const int reason = errno;
-  if (file >= 0) {
-    close(file);
-  }
-  check<CommError>(known, "rendezvous: cannot open ", path, ": ",
-                   std::strerror(reason),
-                   "; name a file that all ranks can write");
-  check<CommError>(info.st_uid == geteuid(), "rendezvous: ", path,
-                   " is another user's; name a file of your own");
-  try {
-    auto store = c10::make_intrusive<c10d::FileStore>(path, size);
-    // How long c10d waits for a file that another process has removed.
-    store->setTimeout(std::chrono::milliseconds(500));
-    return std::make_shared<StoreRendezvous>(std::move(store),
-                                             std::move(prefix), path);
-  } catch (const std::exception& error) {
-    throw CommError(
-        concat("rendezvous: cannot use ", path, ": ", first_line(error)));
-  }
+  return std::make_shared<FileRendezvous>(path, size, std::move(prefix));
 }
 
 }  // namespace colonnade

@@ -32,6 +32,8 @@ struct ProcessPlace {
   std::chrono::milliseconds timeout{};  ///< What groups start with.
   /// The network interface to use between hosts; empty: that of the host name.
   std::string network = {};
+  /// Ranks, with this one, that may run on just its cores; 0: unknown.
+  int sharing = 0;
 };
 
 }  // namespace colonnade

@@ -8,17 +8,27 @@
 
 #include <cstdlib>
 #include <optional>
+#include <string>
 
-namespace colonnade::detail {
+namespace colonnade {
+namespace {
 
-void launch_ranks(const std::function<void(int)>& body,
-                  const LaunchOptions& options) {
-  const Environment environment = [](const char* name) {
-    return std::getenv(name);
-  };
-  const std::optional<LauncherPlace> place = find_launcher(environment);
+const char* variable(const char* name) {
+  return std::getenv(name);
+}
+
+}  // namespace
+
+std::string launcher_name() {
+  const auto place = detail::find_launcher(variable);
+  return place ? place->launcher : std::string();
+}
+
+void detail::launch_ranks(const std::function<void(int)>& body,
+                          const LaunchOptions& options) {
+  const std::optional<LauncherPlace> place = find_launcher(variable);
   if (place) {
-    run_process_rank(*place, environment, body, options);
+    run_process_rank(*place, variable, body, options);
     return;
   }
   LaunchOptions local = options;
@@ -33,4 +43,4 @@ void launch_ranks(const std::function<void(int)>& body,
   run_thread_ranks(options.threads, body, local);
 }
 
-}  // namespace colonnade::detail
+}  // namespace colonnade

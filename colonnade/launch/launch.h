@@ -43,6 +43,12 @@ std::function<void(int)> with_rank(Body&& body) {
 
 }  // namespace detail
 
+/// The launcher whose ranks `launch` takes, such as "torchrun"; empty where
+/// there is none, so that it makes threads.
+///
+/// Errors  InvalidArgument, as launch
+COLONNADE_API std::string launcher_name();
+
 /// Runs `body` on `n` ranks, each a thread of this process, and returns when
 /// all are done.
 ///

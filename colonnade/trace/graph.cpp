@@ -118,17 +118,19 @@ int64_t evaluate(const Expression& expression,
   if (divisor == 1) {
     return sum;
   }
-  const int64_t rest = ((sum % divisor) + divisor) % divisor;
+  // Rounded towards zero; of the sign of the sum.
+  const int64_t quotient = sum / divisor;
+  const int64_t rest = sum % divisor;
   switch (expression.rounding) {
     case Expression::Rounding::kExact:
       check_arg(rest == 0, "Expression: ", sum, " does not divide by ", divisor,
                 ", as it did when the graph was recorded; give an input of "
                 "another size");
-      return sum / divisor;
+      return quotient;
     case Expression::Rounding::kFloor:
-      return (sum - rest) / divisor;
+      return quotient - (rest < 0 ? 1 : 0);
     case Expression::Rounding::kCeil:
-      return (sum - rest) / divisor + (rest == 0 ? 0 : 1);
+      return quotient + (rest > 0 ? 1 : 0);
   }
   return 0;
 }

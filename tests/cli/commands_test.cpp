@@ -136,5 +136,15 @@ TEST_F(CommandsTest, CtrlCSavesAndEnds) {
               HasSubstr("nats a byte"));
 }
 
+TEST(Doctor, ShowsWhatCanRunAndTriesIt) {
+  const std::string text = output_of({"doctor", "--ranks", "3"});
+  EXPECT_THAT(text, ContainsRegex("torch +[0-9.]+.* /.*libtorch_cpu.so"));
+  EXPECT_THAT(text, HasSubstr("threads  can run: ranks are threads of this"));
+  EXPECT_THAT(text, ContainsRegex("nccl +cannot: "));
+  EXPECT_THAT(text, HasSubstr("3, threads of this process, over threads"));
+  EXPECT_THAT(text, ContainsRegex("rank 2: host .+, process [0-9]+, cores "));
+  EXPECT_THAT(text, ContainsRegex("all_reduce +8 B +[0-9.]+ [num]s"));
+}
+
 }  // namespace
 }  // namespace colonnade

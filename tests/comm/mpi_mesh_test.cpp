@@ -95,7 +95,7 @@ class MpiMeshTest : public testing::Test {
   FakeMpi mpi_;
   std::shared_ptr<Fates> fates_ = std::make_shared<Fates>();
   MpiMesh mesh_{std::make_unique<FakePort>(mpi_),
-                std::make_shared<ProcessFates>(fates_, 0)};
+                std::make_shared<ProcessFates>(fates_, 0), Patience{}};
   std::byte data_[8] = {};
 };
 

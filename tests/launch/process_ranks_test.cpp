@@ -11,10 +11,14 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <barrier>
 #include <chrono>
+#include <csignal>
 #include <cstdint>
+#include <filesystem>
 #include <functional>
 #include <string>
+#include <thread>
 #include <vector>
 
 namespace colonnade {
@@ -253,13 +257,42 @@ TEST(ProcessRanks, ARankThatIsKilledEndsTheOthers) {
   for (size_t rank = 0; rank < 3; ++rank) {
     ASSERT_TRUE(ranks.wait_for(rank, "running\n"));
   }
-  ranks.kill(1);
+  ranks.signal(1, SIGKILL);
   const auto results = ranks.finish();
   EXPECT_EQ(results[1].exit_code, -9);
   for (const size_t rank : {0, 2}) {
     expect_comm_error(results[rank],
                       "rank 1 is gone: it closed its connection without a "
                       "word, while rank ");
+  }
+}
+
+TEST(ProcessRanks, ARankThatItsLauncherEndsSaysWhereItWas) {
+  for (const char* const backend : {"shm", "gloo"}) {
+    RankProcesses ranks;
+    start(
+        ranks,
+        [&](int rank, int size) {
+          Variables variables = mpirun(rank, size);
+          variables["TORCHELASTIC_ERROR_FILE"] =
+              ranks.folder().path() / concat("error", rank, ".json");
+          return variables;
+        },
+        2, "wait_for_ever", backend);
+    for (size_t rank = 0; rank < 2; ++rank) {
+      ASSERT_TRUE(ranks.wait_for(rank, "waiting\n"));
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(300));
+    ranks.signal(0, SIGTERM);
+    ranks.signal(1, SIGKILL);
+    const auto results = ranks.finish();
+    EXPECT_EQ(results[0].exit_code, -SIGTERM) << results[0].out;
+    const std::string text =
+        "rank 0 ended by SIGTERM in all_reduce(float32 [4], sum), call 2 of "
+        "group \"tp\" (ranks 0 and 1)";
+    EXPECT_THAT(results[0].out, HasSubstr(text + '\n'));
+    EXPECT_THAT(ranks.folder().files().at("error0.json"),
+                HasSubstr("by SIGTERM in all_reduce(float32 [4], sum)"));
   }
 }
 
@@ -275,6 +308,26 @@ TEST(Rendezvous, SaysWhatNobodySet) {
               AllOf(HasSubstr("nobody set \"b\" at "),
                     HasSubstr("within 20 ms; see whether all ranks were "
                               "started")));
+}
+
+TEST(Rendezvous, RemovesItsFileThoughAllLetGoOfItAtOnce) {
+  const TemporaryFolder folder;
+  const std::string path = (folder.path() / "meet").string();
+  for (int round = 0; round < 100; ++round) {
+    std::vector<std::thread> ranks;
+    std::barrier all(4);
+    for (int rank = 0; rank < 4; ++rank) {
+      ranks.emplace_back([&] {
+        auto rendezvous = file_rendezvous(path, 4);
+        all.arrive_and_wait();
+        rendezvous.reset();
+      });
+    }
+    for (std::thread& rank : ranks) {
+      rank.join();
+    }
+    ASSERT_FALSE(std::filesystem::exists(path)) << "round " << round;
+  }
 }
 
 TEST(Rendezvous, SaysWhichStoreItCannotReach) {

@@ -44,7 +44,7 @@ std::vector<char*> pointers(std::vector<std::string>& texts) {
 RankProcesses::~RankProcesses() {
   for (const pid_t process : processes_) {
     if (process > 0) {
-      ::kill(process, SIGKILL);
+      kill(process, SIGKILL);
       waitpid(process, nullptr, 0);
     }
   }
@@ -100,8 +100,8 @@ bool RankProcesses::wait_for(size_t i, const std::string& text) const {
   return false;
 }
 
-void RankProcesses::kill(size_t i) const {
-  ::kill(processes_[i], SIGKILL);
+void RankProcesses::signal(size_t i, int number) const {
+  kill(processes_[i], number);
 }
 
 std::vector<RankResult> RankProcesses::finish(std::chrono::seconds limit) {
@@ -111,7 +111,7 @@ std::vector<RankResult> RankProcesses::finish(std::chrono::seconds limit) {
     int status = 0;
     while (waitpid(processes_[i], &status, WNOHANG) == 0) {
       if (std::chrono::steady_clock::now() > end) {
-        ::kill(processes_[i], SIGKILL);
+        kill(processes_[i], SIGKILL);
       }
       std::this_thread::sleep_for(std::chrono::milliseconds(5));
     }

@@ -34,7 +34,7 @@ class RankProcesses {
              const std::vector<std::string>& arguments);
   /// Waits, up to a minute, until rank `i` has written `text`.
   bool wait_for(size_t i, const std::string& text) const;
-  void kill(size_t i) const;
+  void signal(size_t i, int number) const;
   /// What became of each. Those that run for longer than `limit` are killed.
   std::vector<RankResult> finish(
       std::chrono::seconds limit = std::chrono::seconds(45));

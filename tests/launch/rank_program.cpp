@@ -5,6 +5,7 @@
 #include "colonnade/comm/rank_context.h"
 #include "colonnade/core/error.h"
 #include "colonnade/launch/launch.h"
+#include "colonnade/parallel_state/parallel_state.h"
 #include "tests/comm/check_collectives.h"
 #include "tests/comm/world_group.h"
 
@@ -139,10 +140,24 @@ void kill_1(int rank) {
   group->barrier();
 }
 
+void wait_for_ever(int rank) {
+  const int64_t size = RankContext::current()->world()->size();
+  parallel_state::initialize_model_parallel(size);
+  const GroupPtr group = parallel_state::get_tensor_model_parallel_group();
+  group->barrier();
+  say("waiting");
+  if (rank == 0) {
+    at::Tensor x = at::ones({4});
+    group->all_reduce(x);
+  }
+  std::this_thread::sleep_for(std::chrono::hours(1));
+}
+
 /// Microseconds of an all-reduce, the slowest rank's; the median of five.
 void measure(int rank) {
   const GroupPtr group = make_world_group();
-  for (int64_t bytes = 8; bytes <= int64_t{64} << 20; bytes *= 8) {
+  for (const int64_t bytes :
+       {8, 512, 4 << 10, 64 << 10, 1 << 20, 8 << 20, 64 << 20}) {
     at::Tensor x = at::ones({bytes / 4});
     const int rounds =
         static_cast<int>(std::clamp<int64_t>((8 << 20) / bytes, 3, 1000));
@@ -180,6 +195,7 @@ int run(const std::string& scenario) {
       {"be_late", be_late},
       {"reduce_for_ever", [](int) { reduce_for_ever(); }},
       {"kill_1", kill_1},
+      {"wait_for_ever", wait_for_ever},
       {"measure", measure},
   };
   LaunchOptions options;

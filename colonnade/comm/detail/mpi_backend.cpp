@@ -4,6 +4,7 @@
 #include "colonnade/comm/detail/message_backend.h"
 #include "colonnade/comm/detail/mpi_mesh.h"
 #include "colonnade/comm/detail/mpi_port.h"
+#include "colonnade/comm/detail/patience.h"
 #include "colonnade/comm/detail/process_fates.h"
 #include "colonnade/core/error.h"
 
@@ -71,8 +72,10 @@ WorldPtr make_mpi_world(const ProcessPlace& place) {
   check<CommError>(port != nullptr, "mpi: ", error);
   const auto fates =
       std::make_shared<ProcessFates>(place.rendezvous, place.rank);
-  return make_message_world(place, fates,
-                            std::make_unique<MpiMesh>(std::move(port), fates));
+  const int sharing = place.sharing > 0 ? place.sharing : place.size;
+  return make_message_world(
+      place, fates,
+      std::make_unique<MpiMesh>(std::move(port), fates, patience_for(sharing)));
 }
 
 }  // namespace colonnade::detail

@@ -18,10 +18,7 @@ using std::chrono::milliseconds;
 /// MPI counts the bytes of a message in an int.
 constexpr size_t kChunkBytes = size_t{1} << 30;
 
-// How long one waits awake: first at each look, then offering the core to
-// others, who may be the peer.
-constexpr int kSpins = 200;
-constexpr microseconds kAwake = milliseconds(2);
+/// How long one that has lost patience sleeps between two tests.
 constexpr microseconds kNap{50};
 
 constexpr milliseconds kBetweenLooks{20};
@@ -78,8 +75,8 @@ class MpiMesh::Watch {
 };
 
 MpiMesh::MpiMesh(std::unique_ptr<MpiPort> port,
-                 std::shared_ptr<const ProcessFates> fates)
-    : port_(std::move(port)), fates_(std::move(fates)) {}
+                 std::shared_ptr<const ProcessFates> fates, Patience patience)
+    : port_(std::move(port)), fates_(std::move(fates)), patience_(patience) {}
 
 uint32_t MpiMesh::tags() const {
   return static_cast<uint32_t>(port_->last_tag()) + 1;
@@ -158,38 +155,36 @@ std::vector<int> MpiMesh::missing(size_t first) {
   return peers;
 }
 
-Mesh::Outcome MpiMesh::wait(Clock::time_point deadline) {
-  size_t first = 0;  // messages before it are done
-  const auto all_done = [&] {
-    while (first < messages_.size() && is_done(messages_[first])) {
-      ++first;
-    }
-    return first == messages_.size() || !broken_.empty();
-  };
-  bool done = all_done();
-  for (int i = 0; i < kSpins && !done; ++i) {
-    done = all_done();
+bool MpiMesh::are_done(size_t& first) {
+  while (first < messages_.size() && is_done(messages_[first])) {
+    ++first;
   }
-  if (!done) {
-    const auto start = Clock::now();
-    Watch watch(*fates_, start);
-    while (!all_done()) {
-      const auto now = Clock::now();
-      if (now >= deadline) {
-        if (const std::vector<int> late = missing(first); !late.empty()) {
-          return {.kind = Outcome::Kind::kLate, .peers = late};
-        }
-      } else if (watch.is_due(now)) {
-        const std::vector<int> peers = missing(first);
-        const auto gone = peers.empty() ? std::nullopt : watch.look(peers, now);
-        if (gone) {
-          return {.kind = Outcome::Kind::kGone, .peers = {*gone}};
-        }
-      } else if (now - start < kAwake) {
-        sched_yield();
-      } else {
-        std::this_thread::sleep_for(kNap);
+  return first == messages_.size() || !broken_.empty();
+}
+
+Mesh::Outcome MpiMesh::wait(Clock::time_point deadline) {
+  constexpr int kTestsPerClock = 16;
+  const auto start = Clock::now();
+  Watch watch(*fates_, start);
+  size_t first = 0;
+  while (!are_done(first)) {
+    const auto now = Clock::now();
+    if (now >= deadline) {
+      if (std::vector<int> late = missing(first); !late.empty()) {
+        return {.kind = Outcome::Kind::kLate, .peers = std::move(late)};
       }
+    } else if (watch.is_due(now)) {
+      const std::vector<int> peers = missing(first);
+      const auto gone = peers.empty() ? std::nullopt : watch.look(peers, now);
+      if (gone) {
+        return {.kind = Outcome::Kind::kGone, .peers = {*gone}};
+      }
+    } else if (now - start < patience_.spin) {
+      for (int i = 0; i < kTestsPerClock && !are_done(first); ++i) {}
+    } else if (now - start < patience_.spin + patience_.yield) {
+      sched_yield();
+    } else {
+      std::this_thread::sleep_for(kNap);
     }
   }
   if (!broken_.empty()) {

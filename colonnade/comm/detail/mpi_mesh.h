@@ -3,6 +3,7 @@
 
 #include "colonnade/comm/detail/mesh.h"
 #include "colonnade/comm/detail/mpi_port.h"
+#include "colonnade/comm/detail/patience.h"
 #include "colonnade/comm/detail/process_fates.h"
 #include "colonnade/core/api.h"
 
@@ -20,7 +21,7 @@ namespace colonnade::detail {
 class COLONNADE_API MpiMesh final : public Mesh {
  public:
   MpiMesh(std::unique_ptr<MpiPort> port,
-          std::shared_ptr<const ProcessFates> fates);
+          std::shared_ptr<const ProcessFates> fates, Patience patience);
 
   std::string_view backend() const override { return "mpi"; }
   uint32_t tags() const override;
@@ -41,11 +42,15 @@ class COLONNADE_API MpiMesh final : public Mesh {
   class Watch;
 
   bool is_done(Message& message);
+  /// Whether no message from `first` on is under way, or something is broken.
+  /// Moves `first` past those that are done.
+  bool are_done(size_t& first);
   /// Those that still have messages under way, from message `first` on.
   std::vector<int> missing(size_t first);
 
   std::unique_ptr<MpiPort> port_;
   std::shared_ptr<const ProcessFates> fates_;
+  Patience patience_;
   std::vector<Message> messages_;
   std::string broken_;  ///< What MPI said of an error; empty: none.
 };

@@ -11,6 +11,7 @@
 #include "colonnade/launch/detail/error_file.h"
 #include "colonnade/launch/detail/first_error.h"
 #include "colonnade/launch/detail/intra_op_threads.h"
+#include "colonnade/launch/detail/termination.h"
 #include "colonnade/launch/detail/thread_rank.h"
 
 #include <sched.h>
@@ -18,11 +19,13 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstdio>
 #include <exception>
 #include <filesystem>
 #include <fstream>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <system_error>
 #include <utility>
 
@@ -166,6 +169,7 @@ void run_process_rank(const LauncherPlace& launcher,
   try {
     place.rendezvous = make_rendezvous(launcher, options.timeout);
     const Neighbors neighbors = meet(place, options.timeout);
+    place.sharing = neighbors.sharing;
     const Backend& backend =
         choose_backend(launcher,
                        options.backend.empty() ? variable("COLONNADE_BACKEND")
@@ -180,8 +184,15 @@ void run_process_rank(const LauncherPlace& launcher,
     const WorldPtr world = backend.make_process_world(place);
     const PinScope pin(cores, neighbors.index_in_share);
     const IntraOpThreads intra_op(cores.intra_op_threads());
+    const auto context = std::make_shared<RankContext>(world);
+    const TerminationReport on_sigterm(context, [&](std::string_view where) {
+      // There is nobody left to throw to, so it is printed.
+      const std::string text = concat("rank ", launcher.rank, ' ', where);
+      std::fprintf(stderr, "%s\n", text.c_str());
+      write_error_file(variable("TORCHELASTIC_ERROR_FILE"), text);
+    });
     run_rank(
-        std::make_shared<RankContext>(world),
+        context,
         [&] {
           body(place.rank);
           world->leave();

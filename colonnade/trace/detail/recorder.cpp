@@ -14,7 +14,6 @@
 #include <algorithm>
 #include <array>
 #include <memory>
-#include <set>
 #include <string_view>
 #include <unordered_map>
 #include <utility>

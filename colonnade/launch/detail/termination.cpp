@@ -1,0 +1,104 @@
+#include "colonnade/launch/detail/termination.h"
+
+#include "colonnade/comm/group.h"
+#include "colonnade/core/error.h"
+
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <csignal>
+#include <cstdint>
+#include <exception>
+#include <optional>
+#include <utility>
+
+namespace colonnade::detail {
+namespace {
+
+// What the thread is woken for; SIGTERM wins where both come.
+constexpr uint64_t kEnd = 1;
+constexpr uint64_t kTerminated = uint64_t{1} << 32;
+
+/// Read by the signal handler, so it stays.
+int wakes = -1;
+
+void wake(uint64_t what) {
+  const int error = errno;
+  [[maybe_unused]] const ssize_t written = write(wakes, &what, sizeof(what));
+  errno = error;
+}
+
+void on_sigterm(int) {
+  wake(kTerminated);
+}
+
+bool has_default_handler() {
+  struct sigaction action {};
+  return sigaction(SIGTERM, nullptr, &action) == 0 &&
+         (action.sa_flags & SA_SIGINFO) == 0 && action.sa_handler == SIG_DFL;
+}
+
+void set_handler(void (*handler)(int)) {
+  struct sigaction action {};
+  action.sa_handler = handler;
+  action.sa_flags = SA_RESTART;
+  sigaction(SIGTERM, &action, nullptr);
+}
+
+void watch(const RankContext& context,
+           const std::function<void(std::string_view)>& report) {
+  uint64_t what = 0;
+  while (read(wakes, &what, sizeof(what)) < 0 && errno == EINTR) {}
+  if (what < kTerminated) {
+    return;
+  }
+  try {
+    report(concat("ended by SIGTERM ", place_of(context)));
+  } catch (const std::exception&) {  // ends without a word then
+  }
+  set_handler(SIG_DFL);
+  kill(getpid(), SIGTERM);
+}
+
+}  // namespace
+
+std::string place_of(const RankContext& context) {
+  std::optional<CallRecord> latest;
+  const Group* of = nullptr;
+  for (const GroupPtr& group : context.groups()) {
+    const std::optional<CallRecord> record = group->calls().peek();
+    if (record && (!latest || record->begun_ns >= latest->begun_ns)) {
+      latest = record;
+      of = group.get();
+    }
+  }
+  return latest ? concat(latest->ended_ns == 0 ? "in " : "after ",
+                         of->describe(*latest))
+                : "before its first call";
+}
+
+TerminationReport::TerminationReport(
+    RankContextPtr context, std::function<void(std::string_view)> report)
+    : installed_(has_default_handler()) {
+  if (!installed_) {
+    return;
+  }
+  wakes = eventfd(0, EFD_CLOEXEC);
+  thread_ = std::thread([rank = std::move(context), tell = std::move(report)] {
+    watch(*rank, tell);
+  });
+  set_handler(on_sigterm);
+}
+
+TerminationReport::~TerminationReport() {
+  if (!installed_) {
+    return;
+  }
+  set_handler(SIG_DFL);
+  wake(kEnd);
+  thread_.join();
+  close(std::exchange(wakes, -1));
+}
+
+}  // namespace colonnade::detail

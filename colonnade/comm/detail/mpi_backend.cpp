@@ -5,6 +5,7 @@
 #include "colonnade/comm/detail/mpi_mesh.h"
 #include "colonnade/comm/detail/mpi_port.h"
 #include "colonnade/comm/detail/patience.h"
+#include "colonnade/comm/detail/peers.h"
 #include "colonnade/comm/detail/process_fates.h"
 #include "colonnade/core/error.h"
 
@@ -75,7 +76,8 @@ WorldPtr make_mpi_world(const ProcessPlace& place) {
   const int sharing = place.sharing > 0 ? place.sharing : place.size;
   return make_message_world(
       place, fates,
-      std::make_unique<MpiMesh>(std::move(port), fates, patience_for(sharing)));
+      std::make_unique<MpiMesh>(std::move(port), fates, patience_for(sharing)),
+      std::make_shared<const Peers>(place));
 }
 
 }  // namespace colonnade::detail

@@ -2,6 +2,7 @@
 #include "colonnade/parallel_layers/column_parallel_linear.h"
 
 #include "colonnade/core/error.h"
+#include "colonnade/launch/launch.h"
 #include "colonnade/parallel_layers/functional.h"
 #include "colonnade/parallel_layers/mappings.h"
 #include "colonnade/sharding/attributes.h"

@@ -3,6 +3,7 @@
 
 #include "colonnade/comm/rank_context.h"
 #include "colonnade/core/error.h"
+#include "colonnade/launch/launch.h"
 #include "tests/testing/expect.h"
 #include "tests/testing/gradcheck.h"
 #include "tests/testing/tensor_parallel.h"

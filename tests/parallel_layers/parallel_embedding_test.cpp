@@ -2,6 +2,7 @@
 #include "colonnade/parallel_layers/parallel_embedding.h"
 
 #include "colonnade/core/error.h"
+#include "colonnade/launch/launch.h"
 #include "colonnade/parallel_layers/functional.h"
 #include "colonnade/sharding/attributes.h"
 #include "colonnade/sharding/split_join.h"

@@ -2,6 +2,7 @@
 #include "colonnade/parallel_layers/save_load.h"
 
 #include "colonnade/core/error.h"
+#include "colonnade/launch/launch.h"
 #include "tests/parallel_layers/hand_model.h"
 #include "tests/parallel_layers/tensor_parallel_ranks.h"
 #include "tests/testing/error_of.h"

@@ -2,9 +2,9 @@
 #pragma once
 
 #include "colonnade/comm/group.h"
-#include "colonnade/launch/launch.h"
 #include "colonnade/parallel_state/parallel_state.h"
 #include "colonnade/random/generators.h"
+#include "tests/testing/run_on_ranks.h"
 
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/arange.h>
@@ -15,11 +15,11 @@
 
 namespace colonnade::testing {
 
-/// Runs `body(group)` on `ranks` thread ranks, all one tensor-parallel group,
-/// seeded with 1.
+/// Runs `body(group)` on `ranks` ranks, all one tensor-parallel group, seeded
+/// with 1.
 template <typename Body>
 void run_tensor_parallel(int ranks, Body&& body) {
-  run_ranks(ranks, [&] {
+  run_on_ranks(ranks, [&] {
     parallel_state::initialize_model_parallel(ranks);
     manual_seed(1);
     body(parallel_state::get_tensor_model_parallel_group());

@@ -3,6 +3,8 @@
 
 #include "colonnade/core/error.h"
 
+#include <signal.h>
+
 #include <optional>
 #include <utility>
 
@@ -32,6 +34,10 @@ std::string PeerWatch::lost() const {
 }
 
 void PeerWatch::run() {
+  // Signals are for the program's own threads.
+  sigset_t all;
+  sigfillset(&all);
+  pthread_sigmask(SIG_BLOCK, &all, nullptr);
   std::unique_lock lock(mutex_);
   while (!ends_ && !has_lost()) {
     ending_.wait_for(lock, kPause);

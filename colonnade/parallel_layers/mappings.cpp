@@ -260,6 +260,17 @@ Tensor& reduce_in_place_version(DispatchKeySet keys, Tensor& x,
   return x;
 }
 
+// Functionalization, which torch.compile does before it compiles, takes no op
+// of ours that returns what it was given: the same in ops that it knows.
+
+Tensor copy_to_functional(const Tensor& x, std::string_view) {
+  return x.alias();
+}
+
+Tensor& reduce_in_place_functional(Tensor& x, std::string_view group) {
+  return x.copy_(op<kReduceFrom, std::string_view>().call(x, group));
+}
+
 Tensor scatter_to_autograd(DispatchKeySet keys, const Tensor& x, int64_t dim,
                            std::string_view group) {
   return differentiable<kScatterTo>(
@@ -366,6 +377,11 @@ TORCH_LIBRARY_IMPL(colonnade, CompositeExplicitAutograd, m) {
 TORCH_LIBRARY_IMPL(colonnade, ADInplaceOrView, m) {
   m.impl(kCopyTo, &copy_to_view);
   m.impl(kReduceFromInPlace, &reduce_in_place_version);
+}
+
+TORCH_LIBRARY_IMPL(colonnade, Functionalize, m) {
+  m.impl(kCopyTo, &copy_to_functional);
+  m.impl(kReduceFromInPlace, &reduce_in_place_functional);
 }
 
 TORCH_LIBRARY_IMPL(colonnade, Autograd, m) {

@@ -9,4 +9,7 @@ PYBIND11_MODULE(_core, m) {
   colonnade::python::bind_groups(m);
   colonnade::python::bind_ranks(m);
   colonnade::python::bind_parallel_state(m);
+  colonnade::python::bind_sharding(m);
+  colonnade::python::bind_layers(m);
+  colonnade::python::bind_checkpoint(m);
 }

@@ -34,9 +34,16 @@ from ._core import (  # noqa: E402
     InvalidArgument,
     __version__,
 )
-from . import parallel_state  # noqa: E402
+from . import _torch_threads, parallel_layers, parallel_state  # noqa: E402
+from .parallel_layers.checkpointing import (  # noqa: E402
+    load_state_dict,
+    load_torch,
+    state_dict,
+)
 from .random import manual_seed, random_state, set_random_state  # noqa: E402
 from .ranks import launch, run_ranks  # noqa: E402
+
+_torch_threads.pass_rank_key_through()
 
 __all__ = [
     "CheckpointError",
@@ -46,9 +53,13 @@ __all__ = [
     "InvalidArgument",
     "__version__",
     "launch",
+    "load_state_dict",
+    "load_torch",
     "manual_seed",
+    "parallel_layers",
     "parallel_state",
     "random_state",
     "run_ranks",
     "set_random_state",
+    "state_dict",
 ]

@@ -83,3 +83,10 @@ def get_tensor_model_parallel_src_rank():
 def get_data_parallel_src_rank():
     """The world rank of the first member of this rank's group."""
     return _core.get_data_parallel_src_rank()
+
+
+def move_model_to_device(model, device):
+    """As colonnade.parallel_layers.move_model_to_device."""
+    from .parallel_layers.utils import move_model_to_device as move
+
+    move(model, device)

@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from . import _core
+from . import _core, _torch_threads
 
 
 def _takes_rank(body: Callable) -> bool:
@@ -38,7 +38,8 @@ def run_ranks(n: int, body: Callable, *, backend: str = "",
 
     Returns what the ranks returned, in rank order, when all are done. The
     first exception of a rank ends the others and is raised here, with its
-    traceback; so does Ctrl-C.
+    traceback; so does Ctrl-C. torch.compile traces with state of the whole
+    process: what is compiled runs on one rank, or on ranks that are processes.
 
     body     takes the rank in [0, n), or nothing
     backend  a name of the backend table; empty: the one that fits
@@ -46,6 +47,7 @@ def run_ranks(n: int, body: Callable, *, backend: str = "",
              is for ever, None ten minutes
     pin      pin ranks to their share of the cores, where they go round
     """
+    _torch_threads.prepare()
     results = _Results(body)
     _core.run_ranks(n, results, backend, timeout, pin)
     return results.in_order()

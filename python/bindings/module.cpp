@@ -12,4 +12,5 @@ PYBIND11_MODULE(_core, m) {
   colonnade::python::bind_sharding(m);
   colonnade::python::bind_layers(m);
   colonnade::python::bind_checkpoint(m);
+  colonnade::python::bind_trace(m);
 }

@@ -23,21 +23,18 @@ constexpr std::chrono::milliseconds kSignalInterval(50);
 
 thread_local bool is_python_rank = false;
 
-class PythonRankScope {
- public:
-  PythonRankScope() : previous_(is_python_rank) { is_python_rank = true; }
-  ~PythonRankScope() { is_python_rank = previous_; }
-  PythonRankScope(const PythonRankScope&) = delete;
-  PythonRankScope& operator=(const PythonRankScope&) = delete;
-
- private:
-  bool previous_;
-};
-
 }  // namespace
 
 bool inside_python_rank() {
   return is_python_rank;
+}
+
+PythonRankScope::PythonRankScope() : previous_(is_python_rank) {
+  is_python_rank = true;
+}
+
+PythonRankScope::~PythonRankScope() {
+  is_python_rank = previous_;
 }
 
 void PythonRanks::run_rank(const std::function<void()>& body) {

@@ -13,6 +13,18 @@ namespace colonnade::python {
 /// Whether the calling thread is a rank that Python code runs on.
 bool inside_python_rank();
 
+/// Makes the calling thread such a rank, until it is destroyed.
+class PythonRankScope {
+ public:
+  PythonRankScope();
+  ~PythonRankScope();
+  PythonRankScope(const PythonRankScope&) = delete;
+  PythonRankScope& operator=(const PythonRankScope&) = delete;
+
+ private:
+  bool previous_;
+};
+
 /// The thread ranks of a call from Python: what it takes to stop them.
 class PythonRanks {
  public:

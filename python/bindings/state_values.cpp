@@ -2,6 +2,7 @@
 #include "state_values.h"
 
 #include "colonnade/core/error.h"
+#include "type_name.h"
 
 #include <torch/csrc/autograd/python_variable.h>
 
@@ -23,13 +24,6 @@ struct Place {
     return {subject, path.empty() ? name : path + "." + name};
   }
 };
-
-std::string type_name(py::handle object) {
-  const py::handle type = py::type::handle_of(object);
-  const auto module = type.attr("__module__").cast<std::string>();
-  const auto name = type.attr("__qualname__").cast<std::string>();
-  return module == "builtins" ? name : module + "." + name;
-}
 
 StateDict from_dict(const py::dict& dict, const Place& place);
 

@@ -34,7 +34,12 @@ from ._core import (  # noqa: E402
     InvalidArgument,
     __version__,
 )
-from . import _torch_threads, parallel_layers, parallel_state  # noqa: E402
+from . import (  # noqa: E402
+    _torch_threads,
+    parallel_layers,
+    parallel_state,
+    trace,
+)
 from .parallel_layers.checkpointing import (  # noqa: E402
     load_state_dict,
     load_torch,
@@ -62,4 +67,5 @@ __all__ = [
     "run_ranks",
     "set_random_state",
     "state_dict",
+    "trace",
 ]

@@ -30,7 +30,7 @@ def arguments_of(text):
 
 
 def test_the_text_is_read():
-    assert len(SIGNATURES) == 14
+    assert len(SIGNATURES) == 17
 
 
 @pytest.mark.parametrize("module, name, text", SIGNATURES,

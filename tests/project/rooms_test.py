@@ -148,7 +148,8 @@ def check_header_sets(files, texts):
 
 def check_tree(root):
     texts = {}
-    for folder in ("colonnade", "cli", "examples", "benchmarks", "tests"):
+    for folder in ("colonnade", "cli", "python", "examples", "benchmarks",
+                   "tests"):
         for path in sorted((root / folder).rglob("*")):
             if path.suffix in (".h", ".cpp") or path.name == "CMakeLists.txt":
                 texts[str(path.relative_to(root))] = path.read_text()

@@ -1,6 +1,7 @@
 // colonnade/comm/process_rendezvous.cpp
 #include "colonnade/comm/process_rendezvous.h"
 
+#include "colonnade/comm/detail/silence.h"
 #include "colonnade/core/error.h"
 
 #include <torch/csrc/distributed/c10d/FileStore.hpp>
@@ -11,6 +12,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <cstring>
 #include <thread>
@@ -37,6 +39,7 @@ class StoreRendezvous final : public Rendezvous {
         where_(std::move(where)) {}
 
   void set(const std::string& name, std::string_view value) override {
+    check_reachable(name);
     try {
       store_->set(prefix_ + name,
                   std::vector<uint8_t>(value.begin(), value.end()));
@@ -47,6 +50,7 @@ class StoreRendezvous final : public Rendezvous {
 
   std::string get(const std::string& name,
                   std::chrono::milliseconds timeout) override {
+    check_reachable(name);
     const std::string key = prefix_ + name;
     const auto start = Clock::now();
     auto pause = std::chrono::milliseconds(1);
@@ -71,15 +75,27 @@ class StoreRendezvous final : public Rendezvous {
   }
 
  private:
-  CommError lost(const std::string& name, const std::exception& error) const {
+  CommError lost(const std::string& name, const std::exception& error) {
+    lost_ = true;
+    return cannot_have(name, first_line(error));
+  }
+  /// c10d does not connect again, but prints each time that it cannot.
+  void check_reachable(const std::string& name) const {
+    if (lost_) {
+      throw cannot_have(name, "the connection is lost");
+    }
+  }
+  CommError cannot_have(const std::string& name,
+                        const std::string& reason) const {
     return CommError(concat("rendezvous: \"", name, "\" cannot be had at ",
-                            where_, ": ", first_line(error),
+                            where_, ": ", reason,
                             "; the process that keeps it may have ended"));
   }
 
   c10::intrusive_ptr<c10d::Store> store_;
   std::string prefix_;
   std::string where_;  ///< For errors.
+  std::atomic<bool> lost_ = false;
 };
 
 /// A file that processes hold together. c10d removes a store's file too, but
@@ -201,9 +217,11 @@ std::shared_ptr<Rendezvous> tcp_rendezvous(const TcpStore& store,
     options.timeout = timeout;
   }
   try {
-    return std::make_shared<StoreRendezvous>(
-        c10::make_intrusive<c10d::TCPStore>(store.host, options), store.prefix,
-        where);
+    const detail::NewConnections connections;
+    auto client = c10::make_intrusive<c10d::TCPStore>(store.host, options);
+    connections.limit_silence();
+    return std::make_shared<StoreRendezvous>(std::move(client), store.prefix,
+                                             where);
   } catch (const std::exception& error) {
     throw CommError(concat(
         "rendezvous: ",

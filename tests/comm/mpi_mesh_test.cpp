@@ -13,6 +13,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <thread>
 #include <vector>
 
 namespace colonnade::detail {
@@ -138,6 +139,14 @@ TEST_F(MpiMeshTest, GivesWhatAReturnedRankSentTimeToArrive) {
   ProcessFates(fates_, 1).returned();
   EXPECT_EQ(wait(std::chrono::milliseconds(300)).kind, Kind::kLate);
   EXPECT_THAT(wait(kLong), FieldsAre(Kind::kGone, ElementsAre(1), ""));
+}
+
+TEST_F(MpiMeshTest, EndsAWaitThatIsInterrupted) {
+  mpi_.stuck = {{1, true}};
+  mesh_.recv(data_, 1, 1, 0);
+  std::thread other([&] { mesh_.interrupt(); });
+  EXPECT_EQ(wait(kLong).kind, Kind::kInterrupted);
+  other.join();
 }
 
 TEST_F(MpiMeshTest, SaysWhatMpiSays) {

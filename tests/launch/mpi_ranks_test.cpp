@@ -145,6 +145,16 @@ TEST_F(MpiRanks, AreEndedByMpirunWhereOneIsKilled) {
   EXPECT_THAT(result.out, HasSubstr("exited on signal 9"));
 }
 
+TEST_F(MpiRanks, ARankThatIsStoppedIsNamed) {
+  const MpirunResult result = run(3, "stop_1");
+  EXPECT_FALSE(result.good);
+  EXPECT_THAT(result.out,
+              testing::ContainsRegex(
+                  "CommError: rank 1 \\(host [^ ]+, process [0-9]+\\) has been "
+                  "stopped by a signal; rank [02] was in barrier\\(\\), call 2 "
+                  "of group \"all\""));
+}
+
 TEST_F(MpiRanks, UseTheMpiThatTheProgramInitialized) {
   const MpirunResult result = run(2, "multiple", "mpi_program");
   EXPECT_TRUE(result.good) << result.out;

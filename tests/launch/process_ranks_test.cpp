@@ -47,7 +47,7 @@ Variables srun(int rank, int size) {
 /// As if of two hosts, so that the ranks meet over TCP.
 Variables srun_over_tcp(int rank, int size) {
   Variables variables = srun(rank, size);
-  variables["SLURM_STEP_NUM_NODES"] = "2";
+  variables.insert_or_assign("SLURM_STEP_NUM_NODES", std::string("2"));
   return variables;
 }
 
@@ -111,7 +111,14 @@ void expect_success(const std::vector<RankResult>& results) {
 /// Expects a CommError with `text` on `rank`.
 void expect_comm_error(const RankResult& rank, const std::string& text) {
   EXPECT_EQ(rank.exit_code, 3) << rank.out;
-  EXPECT_THAT(rank.out, HasSubstr("CommError: " + text));
+  EXPECT_THAT(rank.out, HasSubstr(concat("CommError: ", text)));
+}
+
+/// Expects a CommError about rank 1, which is the process `pid`.
+void expect_says_of(const RankResult& rank, pid_t pid,
+                    const std::string& what) {
+  expect_comm_error(rank, "rank 1 (host ");
+  EXPECT_THAT(rank.out, HasSubstr(concat(", process ", pid, ')', what)));
 }
 
 TEST(ProcessRanks, CollectivesMatchOneThread) {
@@ -261,9 +268,27 @@ TEST(ProcessRanks, ARankThatIsKilledEndsTheOthers) {
   const auto results = ranks.finish();
   EXPECT_EQ(results[1].exit_code, -9);
   for (const size_t rank : {0, 2}) {
-    expect_comm_error(results[rank],
-                      "rank 1 is gone: it closed its connection without a "
-                      "word, while rank ");
+    expect_says_of(results[rank], ranks.pid(1),
+                   " is gone: it closed its connection without a word, while ");
+  }
+}
+
+TEST(ProcessRanks, ARankThatIsStoppedIsNamed) {
+  RankProcesses ranks;
+  start(ranks, mpirun, 3, "reduce_for_ever");
+  for (size_t rank = 0; rank < 3; ++rank) {
+    ASSERT_TRUE(ranks.wait_for(rank, "running\n"));
+  }
+  ranks.signal(1, SIGSTOP);
+  for (const size_t rank : {0, 2}) {
+    ASSERT_TRUE(ranks.wait_for(rank, "CommError: "));
+  }
+  ranks.signal(1, SIGKILL);
+  const auto results = ranks.finish();
+  for (const size_t rank : {0, 2}) {
+    expect_says_of(results[rank], ranks.pid(1),
+                   concat(" has been stopped by a signal; rank ", rank,
+                          " was in all_reduce(float32 [100000], sum), call "));
   }
 }
 

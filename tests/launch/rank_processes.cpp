@@ -82,6 +82,7 @@ void RankProcesses::start(const Variables& variables,
     throw std::runtime_error("cannot run " + words[0]);
   }
   processes_.push_back(process);
+  started_.push_back(process);
 }
 
 std::string RankProcesses::output(size_t i) const {

@@ -35,6 +35,7 @@ class RankProcesses {
   /// Waits, up to a minute, until rank `i` has written `text`.
   bool wait_for(size_t i, const std::string& text) const;
   void signal(size_t i, int number) const;
+  pid_t pid(size_t i) const { return started_[i]; }
   /// What became of each. Those that run for longer than `limit` are killed.
   std::vector<RankResult> finish(
       std::chrono::seconds limit = std::chrono::seconds(45));
@@ -45,7 +46,8 @@ class RankProcesses {
   std::string output(size_t i) const;
 
   TemporaryFolder folder_;
-  std::vector<pid_t> processes_;
+  std::vector<pid_t> processes_;  // -1 where it has ended
+  std::vector<pid_t> started_;
 };
 
 }  // namespace colonnade

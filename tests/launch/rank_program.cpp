@@ -131,11 +131,11 @@ void reduce_for_ever() {
   }
 }
 
-void kill_1(int rank) {
+void signal_1(int rank, int signal) {
   const GroupPtr group = make_world_group();
   group->barrier();
   if (rank == 1) {
-    raise(SIGKILL);
+    raise(signal);
   }
   group->barrier();
 }
@@ -207,7 +207,8 @@ int run(const std::string& scenario) {
       {"throw_on_1", throw_on_1},
       {"be_late", be_late},
       {"reduce_for_ever", [](int) { reduce_for_ever(); }},
-      {"kill_1", kill_1},
+      {"kill_1", [](int rank) { signal_1(rank, SIGKILL); }},
+      {"stop_1", [](int rank) { signal_1(rank, SIGSTOP); }},
       {"launch_again", [](int) {}},
       {"wait_for_ever", wait_for_ever},
       {"measure", measure},

@@ -3,6 +3,7 @@
 
 #include "colonnade/comm/detail/gloo_mesh.h"
 #include "colonnade/comm/detail/message_backend.h"
+#include "colonnade/comm/detail/peers.h"
 #include "colonnade/comm/detail/process_fates.h"
 
 #include <memory>
@@ -10,9 +11,10 @@
 namespace colonnade::detail {
 
 WorldPtr make_gloo_world(const ProcessPlace& place) {
+  const auto peers = std::make_shared<const Peers>(place);
   return make_message_world(
       place, std::make_shared<ProcessFates>(place.rendezvous, place.rank),
-      std::make_unique<GlooMesh>(place));
+      std::make_unique<GlooMesh>(place, peers->share_host()), peers);
 }
 
 }  // namespace colonnade::detail

@@ -1,6 +1,7 @@
 // colonnade/comm/detail/gloo_mesh.cpp
 #include "colonnade/comm/detail/gloo_mesh.h"
 
+#include "colonnade/comm/detail/silence.h"
 #include "colonnade/core/error.h"
 
 #include <ATen/core/Tensor.h>
@@ -15,8 +16,12 @@
 #include <time.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <chrono>
+#include <iterator>
 #include <string>
+#include <string_view>
+#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -24,6 +29,9 @@ namespace colonnade::detail {
 namespace {
 
 constexpr std::chrono::milliseconds kForEver = std::chrono::hours(24 * 365);
+
+constexpr int kSilenceErrors[] = {ETIMEDOUT, EHOSTUNREACH, ENETUNREACH,
+                                  EHOSTDOWN, ENETDOWN};
 
 /// Keeps the signal that a write to a closed connection raises from ending the
 /// process, for this thread and those that it starts meanwhile: Gloo writes
@@ -99,35 +107,34 @@ class RendezvousStore final : public c10d::Store {
   std::string prefix_;
 };
 
-/// Whether all processes of the world are on this one's host.
-bool share_host(const ProcessPlace& place, std::chrono::milliseconds timeout) {
-  Rendezvous& rendezvous = *place.rendezvous;
-  rendezvous.set(concat("gloo/host/", place.rank), place.host);
-  bool shared = true;
-  for (int rank = 0; rank < place.size; ++rank) {
-    shared &= rendezvous.get(concat("gloo/host/", rank), timeout) == place.host;
-  }
-  return shared;
-}
-
 at::Tensor bytes_at(void* data, size_t bytes) {
   return at::from_blob(data, {static_cast<int64_t>(bytes)}, at::kByte);
 }
 
 /// Throws, with what Gloo says, where the peer's connection is closed or
-/// `limit` is over.
+/// `limit` is over. Returns early where the work is aborted.
 void wait_for(c10d::Work& work, std::chrono::milliseconds limit) {
   // To c10d, 0 is the timeout of the group.
   work.wait(std::clamp(limit, std::chrono::milliseconds(1), kForEver));
 }
 
+/// Whether Gloo's error is that of a connection to a host of which nothing is
+/// heard. It has the text of errno.
+bool is_silence(std::string_view error) {
+  return std::any_of(
+      std::begin(kSilenceErrors), std::end(kSilenceErrors), [&](int number) {
+        return error.find(std::generic_category().message(number)) !=
+               std::string_view::npos;
+      });
+}
+
 }  // namespace
 
-GlooMesh::GlooMesh(const ProcessPlace& place) {
+GlooMesh::GlooMesh(const ProcessPlace& place, bool local) {
   const std::chrono::milliseconds timeout =
       place.timeout.count() < 0 ? kForEver : place.timeout;
-  const bool local = share_host(place, timeout);
   const NoPipeSignal guard;  // which Gloo's own thread inherits
+  const NewConnections connections;
   try {
     const auto options = c10d::ProcessGroupGloo::Options::create(timeout);
     options->threads = 1;  // never used: it runs Gloo's own collectives
@@ -140,6 +147,9 @@ GlooMesh::GlooMesh(const ProcessPlace& place) {
         c10::make_intrusive<RendezvousStore>(place.rendezvous, "gloo/",
                                              timeout),
         place.rank, place.size, options);
+    if (!local) {
+      connections.limit_silence();
+    }
   } catch (const Error&) {
     throw;
   } catch (const std::exception& error) {
@@ -184,20 +194,43 @@ void GlooMesh::recv(void* to, size_t bytes, int peer, uint32_t tag) {
 
 Mesh::Outcome GlooMesh::wait(Clock::time_point deadline) {
   for (size_t i = 0; i < transfers_.size(); ++i) {
+    bool goes_on = set_waited(transfers_[i].work.get());
     try {
-      wait_for(*transfers_[i].work,
-               deadline == Clock::time_point::max()
-                   ? kForEver
-                   : std::chrono::ceil<std::chrono::milliseconds>(
-                         deadline - Clock::now()));
-    } catch (const std::exception&) {  // which closes all connections
-      return Clock::now() >= deadline
-                 ? late(i)
+      if (goes_on) {
+        wait_for(*transfers_[i].work,
+                 deadline == Clock::time_point::max()
+                     ? kForEver
+                     : std::chrono::ceil<std::chrono::milliseconds>(
+                           deadline - Clock::now()));
+      }
+    } catch (const std::exception& error) {  // which closes the connection
+      set_waited(nullptr);
+      return Clock::now() >= deadline ? late(i)
+             : is_silence(error.what())
+                 ? Outcome{Outcome::Kind::kSilent, {transfers_[i].peer}}
                  : Outcome{Outcome::Kind::kGone, {transfers_[i].peer}};
+    }
+    goes_on &= set_waited(nullptr);
+    if (!goes_on) {
+      return {.kind = Outcome::Kind::kInterrupted};
     }
   }
   transfers_.clear();
   return {};
+}
+
+void GlooMesh::interrupt() noexcept {
+  const std::lock_guard lock(waited_mutex_);
+  interrupted_ = true;
+  if (waited_ != nullptr) {
+    waited_->abort();  // also where it begins to wait only now
+  }
+}
+
+bool GlooMesh::set_waited(c10d::Work* work) {
+  const std::lock_guard lock(waited_mutex_);
+  waited_ = work;
+  return !interrupted_;
 }
 
 /// Transfers before `first` are complete, some after it may be.

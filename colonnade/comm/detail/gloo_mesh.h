@@ -8,6 +8,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <mutex>
 #include <string_view>
 #include <vector>
 
@@ -22,9 +23,11 @@ namespace colonnade::detail {
 /// is not taken with its size.
 class GlooMesh final : public Mesh {
  public:
-  /// Collective over all processes of the place. Connections are of the
-  /// loopback interface where the processes share a host.
-  explicit GlooMesh(const ProcessPlace& place);
+  /// Collective over all processes of the place.
+  ///
+  /// local  whether they share a host: connections are of its loopback
+  ///        interface then, else with a limit to silence
+  GlooMesh(const ProcessPlace& place, bool local);
   ~GlooMesh() override;
   GlooMesh(const GlooMesh&) = delete;
   GlooMesh& operator=(const GlooMesh&) = delete;
@@ -39,6 +42,7 @@ class GlooMesh final : public Mesh {
   void send(const void* from, size_t bytes, int peer, uint32_t tag) override;
   void recv(void* to, size_t bytes, int peer, uint32_t tag) override;
   Outcome wait(Clock::time_point deadline) override;
+  void interrupt() noexcept override;
 
  private:
   struct Transfer {
@@ -47,9 +51,15 @@ class GlooMesh final : public Mesh {
   };
 
   Outcome late(size_t first);
+  /// Notes for `interrupt` what this thread waits for now; null: nothing.
+  /// Returns whether it may.
+  bool set_waited(c10d::Work* work);
 
   c10::intrusive_ptr<c10d::Backend> gloo_;
   std::vector<Transfer> transfers_;
+  std::mutex waited_mutex_;
+  c10d::Work* waited_ = nullptr;
+  bool interrupted_ = false;
 };
 
 }  // namespace colonnade::detail

@@ -12,7 +12,7 @@ namespace colonnade::detail {
 
 /// Messages between every two processes of a world, in order among those of a
 /// tag between two ranks: what a message-passing library brings, and all that
-/// groups are built on. One thread uses it at a time.
+/// groups are built on. One thread uses it at a time, but for `interrupt`.
 ///
 /// A message must be taken with the size with which it was sent. What it reads
 /// or writes must live until `wait` returns, or the mesh is ended.
@@ -23,10 +23,12 @@ class Mesh {
   /// How waiting for messages ended.
   struct Outcome {
     enum class Kind {
-      kDone,    ///< All are complete.
-      kLate,    ///< The deadline is over; `peers` have not come.
-      kGone,    ///< The one of `peers` ended, or closed its connection.
-      kBroken,  ///< The library below reports the error `text`.
+      kDone,         ///< All are complete.
+      kLate,         ///< The deadline is over; `peers` have not come.
+      kGone,         ///< The one of `peers` ended, or closed its connection.
+      kSilent,       ///< Nothing is heard of the host of the one of `peers`.
+      kBroken,       ///< The library below reports the error `text`.
+      kInterrupted,  ///< By `interrupt`.
     };
     Kind kind = Kind::kDone;
     std::vector<int> peers = {};  ///< Ascending, each once.
@@ -53,6 +55,8 @@ class Mesh {
   /// Waits for all messages that were started since the last time it was done.
   /// After another outcome the mesh can only be abandoned.
   virtual Outcome wait(Clock::time_point deadline) = 0;
+  /// From any thread: ends the wait in progress, or the next one.
+  virtual void interrupt() noexcept = 0;
 };
 
 }  // namespace colonnade::detail

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "colonnade/comm/detail/mesh.h"
+#include "colonnade/comm/detail/peers.h"
 #include "colonnade/comm/detail/process_fates.h"
 #include "colonnade/comm/rendezvous.h"
 #include "colonnade/comm/world.h"
@@ -13,6 +14,7 @@ namespace colonnade::detail {
 /// The world of a process that is one rank, over a mesh.
 WorldPtr make_message_world(const ProcessPlace& place,
                             std::shared_ptr<ProcessFates> fates,
-                            std::unique_ptr<Mesh> mesh);
+                            std::unique_ptr<Mesh> mesh,
+                            std::shared_ptr<const Peers> peers);
 
 }  // namespace colonnade::detail

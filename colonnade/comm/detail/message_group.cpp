@@ -120,7 +120,7 @@ class MessageGroup final : public Group {
   }
 
   void finish() {
-    const Mesh::Outcome outcome = world_->mesh().wait(deadline_);
+    const Mesh::Outcome outcome = world_->wait(deadline_);
     switch (outcome.kind) {
       case Mesh::Outcome::Kind::kDone:
         return;
@@ -132,6 +132,10 @@ class MessageGroup final : public Group {
             ", which did not come"));
       case Mesh::Outcome::Kind::kGone:
         fail_since_gone(outcome.peers.front());
+      case Mesh::Outcome::Kind::kSilent:
+        world_->fail_since_silent(outcome.peers.front());
+      case Mesh::Outcome::Kind::kInterrupted:
+        world_->fail_since_lost();
       case Mesh::Outcome::Kind::kBroken:
         world_->fail_and_throw(concat(world_->mesh().backend(), ": rank ",
                                       world_->rank, " cannot go on in ",

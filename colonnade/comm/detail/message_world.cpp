@@ -2,9 +2,11 @@
 #include "colonnade/comm/detail/message_world.h"
 
 #include "colonnade/comm/detail/rank_list.h"
+#include "colonnade/comm/detail/silence.h"
 #include "colonnade/comm/detail/waits.h"
 #include "colonnade/core/error.h"
 
+#include <thread>
 #include <utility>
 
 namespace colonnade::detail {
@@ -13,6 +15,10 @@ namespace {
 /// How long a process that closes its connections may take to say why: one that
 /// ran out of time can do so only afterwards.
 constexpr std::chrono::milliseconds kPatience = std::chrono::seconds(1);
+constexpr std::chrono::milliseconds kBetweenLooks{20};
+constexpr std::chrono::milliseconds kNoTime{0};
+/// By how much processes may differ in when they find a host silent.
+constexpr std::chrono::milliseconds kForTheOthers = std::chrono::seconds(2);
 
 /// FNV-1a.
 class TagHash {
@@ -34,14 +40,27 @@ class TagHash {
 
 MessageWorld::MessageWorld(const ProcessPlace& place,
                            std::shared_ptr<ProcessFates> fates,
-                           std::unique_ptr<Mesh> mesh)
+                           std::unique_ptr<Mesh> mesh,
+                           std::shared_ptr<const Peers> peers)
     : rank(place.rank),
       size(place.size),
       timeout(place.timeout),
       fates_(std::move(fates)),
-      mesh_(std::move(mesh)) {}
+      mesh_(std::move(mesh)),
+      peers_(std::move(peers)),
+      watch_(peers_, fates_, [this] { mesh_->interrupt(); }) {}
 
-void MessageWorld::check_alive() const {
+Mesh::Outcome MessageWorld::wait(Mesh::Clock::time_point deadline) {
+  watch_.begin_wait();
+  Mesh::Outcome outcome = mesh_->wait(deadline);
+  watch_.end_wait();
+  return outcome;
+}
+
+void MessageWorld::check_alive() {
+  if (watch_.has_lost()) {
+    fail(watch_.lost());
+  }
   check<CommError>(!failed_, reason_);
   check<CommError>(mesh_->is_open(), mesh_->backend(), ": rank ", rank,
                    " has left its world, and can call no collective any more");
@@ -67,17 +86,42 @@ void MessageWorld::fail_and_throw(std::string_view reason) {
 
 void MessageWorld::fail_since_gone(int64_t gone, const Call& call,
                                    uint64_t number, const std::string& group) {
-  const auto fate = fates_->of(static_cast<int>(gone), kPatience);
+  const auto fate = wait_for_fate(static_cast<int>(gone));
   if (!fate) {
-    fail_and_throw(concat(
-        "rank ", gone, " is gone: it closed its connection without a word, ",
-        "while rank ", rank, " waited for it in ", to_string(call), ", call ",
-        number, " of ", group, "; its process crashed or was killed"));
+    fail_and_throw(
+        concat(peers_->name(static_cast<int>(gone)),
+               " is gone: it closed its connection without a word, while rank ",
+               rank, " waited for it in ", to_string(call), ", call ", number,
+               " of ", group, "; its process crashed or was killed"));
   }
   if (fate->returned) {
     fail_and_throw(has_returned({gone}, rank, call, number - 1, group));
   }
   fail_and_throw(fate->reason);
+}
+
+std::optional<ProcessFates::Fate> MessageWorld::wait_for_fate(int gone) const {
+  const auto end = Mesh::Clock::now() + kPatience;
+  for (;;) {
+    // It would have told before it ended.
+    const bool ended = peers_->has_ended(gone) || Mesh::Clock::now() >= end;
+    auto fate = fates_->of(gone, ended ? kNoTime : kBetweenLooks);
+    if (fate || ended) {
+      return fate;
+    }
+  }
+}
+
+void MessageWorld::fail_since_lost() {
+  fail_and_throw(watch_.lost());
+}
+
+void MessageWorld::fail_since_silent(int64_t silent) {
+  // The others on this side find the same, unless this process leaves first.
+  std::this_thread::sleep_for(kForTheOthers);
+  fail_and_throw(concat(peers_->name(static_cast<int>(silent)),
+                        " has not been heard of for ", kLongestSilence.count(),
+                        " s; its host or the network between is lost"));
 }
 
 void MessageWorld::leave() noexcept {

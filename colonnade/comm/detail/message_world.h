@@ -3,6 +3,8 @@
 
 #include "colonnade/comm/call.h"
 #include "colonnade/comm/detail/mesh.h"
+#include "colonnade/comm/detail/peer_watch.h"
+#include "colonnade/comm/detail/peers.h"
 #include "colonnade/comm/detail/process_fates.h"
 #include "colonnade/comm/rendezvous.h"
 
@@ -10,6 +12,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -22,11 +25,12 @@ namespace colonnade::detail {
 ///
 /// A process that fails tells why at the rendezvous, then closes its mesh.
 /// Whoever waits for it notices that, reads the reason, and fails for it in
-/// turn, so that all ranks that wait for each other hear of it.
+/// turn, so that all ranks that wait for each other hear of it. A process that
+/// can do neither is found by those of its host, or by its host's silence.
 class MessageWorld {
  public:
   MessageWorld(const ProcessPlace& place, std::shared_ptr<ProcessFates> fates,
-               std::unique_ptr<Mesh> mesh);
+               std::unique_ptr<Mesh> mesh, std::shared_ptr<const Peers> peers);
 
   const int rank;
   const int size;
@@ -34,8 +38,11 @@ class MessageWorld {
 
   Mesh& mesh() { return *mesh_; }
 
+  /// `Mesh::wait`, while others look whether the peers still run.
+  Mesh::Outcome wait(Mesh::Clock::time_point deadline);
+
   /// Throws why the world failed, if it has.
-  void check_alive() const;
+  void check_alive();
   /// Records why, unless it has failed before, and closes the mesh.
   void fail(std::string_view reason) noexcept;
   [[noreturn]] void fail_and_throw(std::string_view reason);
@@ -44,6 +51,10 @@ class MessageWorld {
   /// `group`.
   [[noreturn]] void fail_since_gone(int64_t gone, const Call& call,
                                     uint64_t number, const std::string& group);
+  /// Since `wait` was interrupted.
+  [[noreturn]] void fail_since_lost();
+  /// Since nothing is heard of the host of `silent` (a world rank).
+  [[noreturn]] void fail_since_silent(int64_t silent);
   void leave() noexcept;
 
   /// Equal on the members of the group, of which each makes its first, second,
@@ -51,8 +62,13 @@ class MessageWorld {
   uint32_t new_tag(const std::string& name, const std::vector<int64_t>& ranks);
 
  private:
+  /// What `gone` says became of it; nothing where it has ended without a word.
+  std::optional<ProcessFates::Fate> wait_for_fate(int gone) const;
+
   std::shared_ptr<ProcessFates> fates_;
   std::unique_ptr<Mesh> mesh_;
+  std::shared_ptr<const Peers> peers_;
+  PeerWatch watch_;
   bool failed_ = false;
   std::string reason_;
   std::map<std::pair<std::string, std::vector<int64_t>>, uint32_t> turns_;

@@ -5,6 +5,7 @@
 #include "colonnade/comm/detail/mpi_mesh.h"
 #include "colonnade/comm/detail/mpi_port.h"
 #include "colonnade/comm/detail/patience.h"
+#include "colonnade/comm/detail/peers.h"
 #include "colonnade/comm/detail/process_fates.h"
 #include "colonnade/core/error.h"
 
@@ -74,8 +75,13 @@ WorldPtr make_mpi_world(const ProcessPlace& place) {
       std::make_shared<ProcessFates>(place.rendezvous, place.rank);
   return make_message_world(
       place, fates,
+<<<<<<< HEAD
       std::make_unique<MpiMesh>(std::move(port), fates,
                                 patience_for(place.waiters())));
+=======
+      std::make_unique<MpiMesh>(std::move(port), fates, patience_for(sharing)),
+      std::make_shared<const Peers>(place));
+>>>>>>> wt-faults
 }
 
 }  // namespace colonnade::detail

@@ -169,6 +169,9 @@ Mesh::Outcome MpiMesh::wait(Clock::time_point deadline) {
   size_t first = 0;
   while (!are_done(first)) {
     const auto now = Clock::now();
+    if (interrupted_.load(std::memory_order_relaxed)) {
+      return {.kind = Outcome::Kind::kInterrupted};
+    }
     if (now >= deadline) {
       if (std::vector<int> late = missing(first); !late.empty()) {
         return {.kind = Outcome::Kind::kLate, .peers = std::move(late)};

@@ -7,6 +7,7 @@
 #include "colonnade/comm/detail/process_fates.h"
 #include "colonnade/core/api.h"
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -31,6 +32,7 @@ class COLONNADE_API MpiMesh final : public Mesh {
   void send(const void* from, size_t bytes, int peer, uint32_t tag) override;
   void recv(void* to, size_t bytes, int peer, uint32_t tag) override;
   Outcome wait(Clock::time_point deadline) override;
+  void interrupt() noexcept override { interrupted_ = true; }
 
  private:
   struct Message {
@@ -52,6 +54,7 @@ class COLONNADE_API MpiMesh final : public Mesh {
   std::shared_ptr<const ProcessFates> fates_;
   Patience patience_;
   std::vector<Message> messages_;
+  std::atomic<bool> interrupted_ = false;
   std::string broken_;  ///< What MPI said of an error; empty: none.
 };
 

@@ -9,6 +9,7 @@ namespace colonnade::detail {
 namespace {
 
 constexpr std::string_view kFailed = "failed: ";
+constexpr char kLost[] = "lost";
 
 std::string name_of_fate(int rank) {
   return concat("fate/", rank);
@@ -44,6 +45,21 @@ std::optional<ProcessFates::Fate> ProcessFates::of(
     return fate.starts_with(kFailed)
                ? Fate{.returned = false, .reason = fate.substr(kFailed.size())}
                : Fate{.returned = true, .reason = {}};
+  } catch (const std::exception&) {
+    return std::nullopt;
+  }
+}
+
+void ProcessFates::tell_lost(std::string_view what) noexcept {
+  try {
+    rendezvous_->set(kLost, what);
+  } catch (...) {  // the rendezvous has ended
+  }
+}
+
+std::optional<std::string> ProcessFates::lost() const {
+  try {
+    return rendezvous_->get(kLost, std::chrono::milliseconds(0));
   } catch (const std::exception&) {
     return std::nullopt;
   }

@@ -29,6 +29,11 @@ class COLONNADE_API ProcessFates {
   /// Nothing where the process did not say, as one that was killed.
   std::optional<Fate> of(int rank, std::chrono::milliseconds patience) const;
 
+  /// For a process that cannot speak for itself: which it is and what became of
+  /// it, to all. Of several who say so one is heard.
+  void tell_lost(std::string_view what) noexcept;
+  std::optional<std::string> lost() const;
+
  private:
   void tell(std::string_view fate) noexcept;
 

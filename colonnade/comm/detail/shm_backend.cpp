@@ -1,12 +1,12 @@
 // colonnade/comm/detail/shm_backend.cpp
 #include "colonnade/comm/detail/shm_backend.h"
 
+#include "colonnade/comm/detail/host_process.h"
 #include "colonnade/comm/detail/rank_list.h"
 #include "colonnade/comm/detail/self_backend.h"
 #include "colonnade/comm/detail/shm_board.h"
 #include "colonnade/comm/detail/shm_group.h"
 #include "colonnade/comm/detail/shm_memory.h"
-#include "colonnade/comm/detail/shm_process.h"
 #include "colonnade/comm/detail/shm_watch.h"
 #include "colonnade/core/error.h"
 
@@ -149,7 +149,7 @@ class Opening {
 
   void enter() {
     ShmRank& me = ShmBoard(memory_.data(), place_.size).rank(place_.rank);
-    me.start.store(ShmProcess::start_of(getpid()));
+    me.start.store(HostProcess::start_of(getpid()));
     me.pid.store(getpid());
   }
 
@@ -181,7 +181,7 @@ class Opening {
       const ShmRank& other = ShmBoard(memory_.data(), place_.size).rank(rank);
       const int32_t pid = other.pid.load();
       check<CommError>(
-          pid == 0 || ShmProcess::start_of(pid) == other.start.load(), "rank ",
+          pid == 0 || HostProcess::start_of(pid) == other.start.load(), "rank ",
           rank, " (process ", pid, ") died before its first call");
     }
   }

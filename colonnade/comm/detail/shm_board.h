@@ -28,7 +28,7 @@ struct ShmPlace {
 /// was writing when it died counts as not there.
 struct alignas(64) ShmRank {
   std::atomic<int32_t> pid;
-  std::atomic<uint64_t> start;  ///< ShmProcess::start_of its process.
+  std::atomic<uint64_t> start;  ///< HostProcess::start_of its process.
   std::atomic<bool> left;
   std::atomic<bool> in_call;
   std::atomic<uint32_t> gates;  ///< That it has come to in its call.

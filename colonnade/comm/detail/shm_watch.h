@@ -2,10 +2,10 @@
 #pragma once
 
 #include "colonnade/comm/call.h"
+#include "colonnade/comm/detail/host_process.h"
 #include "colonnade/comm/detail/meeting.h"
 #include "colonnade/comm/detail/shm_board.h"
 #include "colonnade/comm/detail/shm_memory.h"
-#include "colonnade/comm/detail/shm_process.h"
 #include "colonnade/comm/detail/watch.h"
 #include "colonnade/comm/rendezvous.h"
 
@@ -122,7 +122,7 @@ class ShmWatch final : public Watch {
   ShmMemory memory_;
   ShmBoard board_;
   ShmMemory::Kind kind_;
-  std::vector<ShmProcess> processes_;
+  std::vector<HostProcess> processes_;
   std::chrono::steady_clock::time_point looked_;
   std::chrono::steady_clock::time_point looked_for_stopped_;
   std::vector<int> stopped_looks_;  // in a row, by rank

@@ -1,5 +1,7 @@
-// colonnade/comm/detail/shm_process.h
+// colonnade/comm/detail/host_process.h
 #pragma once
+
+#include "colonnade/core/api.h"
 
 #include <sys/types.h>
 
@@ -9,14 +11,14 @@ namespace colonnade::detail {
 
 /// Another process of this host, held on to: no later one that gets its number
 /// is taken for it.
-class ShmProcess {
+class COLONNADE_API HostProcess {
  public:
-  ShmProcess() = default;
+  HostProcess() = default;
   /// start  as `start_of(pid)` says while it lives
-  ShmProcess(pid_t pid, uint64_t start);
-  ShmProcess(ShmProcess&& other) noexcept;
-  ShmProcess& operator=(ShmProcess&& other) noexcept;
-  ~ShmProcess();
+  HostProcess(pid_t pid, uint64_t start);
+  HostProcess(HostProcess&& other) noexcept;
+  HostProcess& operator=(HostProcess&& other) noexcept;
+  ~HostProcess();
 
   bool lives() const;
   /// Whether a signal has stopped it; not where a debugger has.

@@ -1,5 +1,5 @@
-// colonnade/comm/detail/shm_process.cpp
-#include "colonnade/comm/detail/shm_process.h"
+// colonnade/comm/detail/host_process.cpp
+#include "colonnade/comm/detail/host_process.h"
 
 #include <poll.h>
 #include <sys/syscall.h>
@@ -40,7 +40,7 @@ ProcessStat stat_of(pid_t pid) {
 
 }  // namespace
 
-ShmProcess::ShmProcess(pid_t pid, uint64_t start) : pid_(pid), start_(start) {
+HostProcess::HostProcess(pid_t pid, uint64_t start) : pid_(pid), start_(start) {
 #ifdef SYS_pidfd_open
   handle_ = static_cast<int>(syscall(SYS_pidfd_open, pid, 0));
   if (handle_ >= 0 && start_of(pid) != start) {  // another by now
@@ -49,24 +49,24 @@ ShmProcess::ShmProcess(pid_t pid, uint64_t start) : pid_(pid), start_(start) {
 #endif
 }
 
-ShmProcess::ShmProcess(ShmProcess&& other) noexcept {
+HostProcess::HostProcess(HostProcess&& other) noexcept {
   *this = std::move(other);
 }
 
-ShmProcess& ShmProcess::operator=(ShmProcess&& other) noexcept {
+HostProcess& HostProcess::operator=(HostProcess&& other) noexcept {
   std::swap(pid_, other.pid_);
   std::swap(start_, other.start_);
   std::swap(handle_, other.handle_);
   return *this;
 }
 
-ShmProcess::~ShmProcess() {
+HostProcess::~HostProcess() {
   if (handle_ >= 0) {
     close(handle_);
   }
 }
 
-bool ShmProcess::lives() const {
+bool HostProcess::lives() const {
   if (handle_ < 0) {
     return start_of(pid_) == start_;
   }
@@ -74,12 +74,12 @@ bool ShmProcess::lives() const {
   return poll(&ended, 1, 0) != 1;
 }
 
-bool ShmProcess::is_stopped() const {
+bool HostProcess::is_stopped() const {
   const ProcessStat stat = stat_of(pid_);
   return stat.state == "T" && stat.start == start_;
 }
 
-uint64_t ShmProcess::start_of(pid_t pid) {
+uint64_t HostProcess::start_of(pid_t pid) {
   const ProcessStat stat = stat_of(pid);
   return stat.state == "Z" || stat.state == "X" ? 0 : stat.start;
 }

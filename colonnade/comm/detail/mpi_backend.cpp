@@ -75,13 +75,9 @@ WorldPtr make_mpi_world(const ProcessPlace& place) {
       std::make_shared<ProcessFates>(place.rendezvous, place.rank);
   return make_message_world(
       place, fates,
-<<<<<<< HEAD
       std::make_unique<MpiMesh>(std::move(port), fates,
-                                patience_for(place.waiters())));
-=======
-      std::make_unique<MpiMesh>(std::move(port), fates, patience_for(sharing)),
+                                patience_for(place.waiters())),
       std::make_shared<const Peers>(place));
->>>>>>> wt-faults
 }
 
 }  // namespace colonnade::detail

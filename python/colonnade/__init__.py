@@ -45,6 +45,7 @@ from .parallel_layers.checkpointing import (  # noqa: E402
     load_torch,
     state_dict,
 )
+from .parallelize import parallelize  # noqa: E402
 from .random import manual_seed, random_state, set_random_state  # noqa: E402
 from .ranks import launch, run_ranks  # noqa: E402
 
@@ -63,6 +64,7 @@ __all__ = [
     "manual_seed",
     "parallel_layers",
     "parallel_state",
+    "parallelize",
     "random_state",
     "run_ranks",
     "set_random_state",

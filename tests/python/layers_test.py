@@ -8,9 +8,15 @@ from torch.nn import functional as F
 import colonnade
 from colonnade import parallel_layers as pl
 from colonnade import parallel_state as ps
-from tensor_parallel import assert_close, run_tensor_parallel, shard
+from tensor_parallel import (
+    ON_PROCESSES,
+    assert_close,
+    run_tensor_parallel,
+    shard,
+)
 
 DEGREES = [1, 2, 4]
+on_threads = pytest.mark.skipif(ON_PROCESSES, reason="makes threads its ranks")
 DOUBLE = {"dtype": torch.float64}
 
 
@@ -263,6 +269,7 @@ def test_init_method_fills_the_whole():
     assert torch.equal(torch.cat(run_tensor_parallel(2, body)), wanted)
 
 
+@on_threads
 def test_a_group_of_its_own():
     dense, x = dense_linear(), double_input(2, 8)
 
@@ -366,6 +373,7 @@ def test_an_unknown_argument_is_named():
     run_tensor_parallel(1, body)
 
 
+@on_threads
 def test_before_initialize():
     with pytest.raises(colonnade.InvalidArgument,
                        match="ColumnParallelLinear: there is no "
@@ -446,6 +454,7 @@ def test_500_passes_without_a_deadlock():
     assert torch.equal(one, two) and one.isfinite().all()
 
 
+@on_threads
 def test_average_gradients():
     def body(rank):
         ps.initialize_model_parallel(2)

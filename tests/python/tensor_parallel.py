@@ -1,20 +1,42 @@
 """What tests of layers share."""
 
+import os
+
+import pytest
 import torch
+import torch.distributed as dist
 
 import colonnade
 from colonnade import parallel_state as ps
 
+# Tests that use run_tensor_parallel alone also run with torchrun, each process
+# a rank (torchrun_test.py).
+ON_PROCESSES = "TORCHELASTIC_RUN_ID" in os.environ
+
 
 def run_tensor_parallel(tp, body, seed=1):
-    """Runs `body(rank)` on `tp` thread ranks that are one tensor-parallel
-    group; what the ranks returned."""
+    """Runs `body(rank)` on `tp` ranks that are one tensor-parallel group;
+    what the ranks returned."""
     def on_rank(rank):
         ps.initialize_model_parallel(tp)
         colonnade.manual_seed(seed)
         return body(rank)
 
+    if ON_PROCESSES:
+        return _run_on_processes(tp, on_rank)
     return colonnade.run_ranks(tp, on_rank)
+
+
+def _run_on_processes(tp, on_rank):
+    if tp != dist.get_world_size():
+        pytest.skip(f"the world has {dist.get_world_size()} ranks, not {tp}")
+    try:
+        own = on_rank(dist.get_rank())
+    finally:
+        ps.destroy_model_parallel()
+    results = [None] * tp
+    dist.all_gather_object(results, own)
+    return results
 
 
 def shard(whole, dim, rank, size):

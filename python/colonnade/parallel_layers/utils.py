@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import torch
 
-from .. import _core
+from .. import _core, _torch_groups
 from .._core import Group, ShardSpec
 
 # The names that Megatron-LM and neuronx-distributed give a parameter's
@@ -23,9 +23,13 @@ class TensorParallelAttributes(NamedTuple):
     group: str  # the name of the group it is split over
 
 
-def group_name(group: "Group | str | None") -> str | None:
-    """The name by which layers keep a group; None is the tensor-parallel one."""
-    return group.name if isinstance(group, Group) else group
+def group_name(group) -> str | None:
+    """The name by which layers keep a group: a Group, one of torch.distributed,
+    or a name; None is the tensor-parallel group."""
+    if group is None or isinstance(group, str):
+        return group
+    return group.name if isinstance(group, Group) else (
+        _torch_groups.name_of(group))
 
 
 def set_tensor_parallel_attributes(

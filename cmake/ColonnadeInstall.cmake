@@ -14,7 +14,9 @@ endif()
 if(TARGET colonnade_cli)
   set_target_properties(colonnade_cli PROPERTIES
     INSTALL_RPATH_USE_LINK_PATH ON
-    INSTALL_RPATH "$ORIGIN/../${CMAKE_INSTALL_LIBDIR}")
+    # The second and third are its places in a Python package.
+    INSTALL_RPATH
+      "$ORIGIN/../${CMAKE_INSTALL_LIBDIR};$ORIGIN/..;$ORIGIN/../../torch/lib")
   install(TARGETS colonnade_cli)
 endif()
 

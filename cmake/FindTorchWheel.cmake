@@ -7,8 +7,9 @@
 #   the cache folder      where ./run installs the pinned version
 # The first two are a request: a torch there that is too old is an error.
 #
-# Targets  TorchWheel::c10, TorchWheel::cpu, and TorchWheel::cuda where the
-#          wheel has it (CUDA's own headers not included)
+# Targets  TorchWheel::c10, TorchWheel::cpu; where the wheel has them,
+#          TorchWheel::cuda (CUDA's own headers not included) and
+#          TorchWheel::python (Python's headers not included)
 # Result   TorchWheel_ROOT, TorchWheel_VERSION
 #
 # `cmake -P FindTorchWheel.cmake` prints the folder that would be taken.
@@ -139,5 +140,10 @@ if(TorchWheel_FOUND AND NOT TARGET TorchWheel::cpu)
       TorchWheel::cpu TorchWheel::c10_cuda)
     # Nothing calls into it: it registers its kernels as it is loaded.
     target_link_options(TorchWheel::cuda INTERFACE LINKER:--no-as-needed)
+  endif()
+
+  if(EXISTS "${_torch_lib}/libtorch_python.so")
+    _torch_target(python libtorch_python.so)
+    target_link_libraries(TorchWheel::python INTERFACE TorchWheel::cpu)
   endif()
 endif()

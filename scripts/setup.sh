@@ -2,8 +2,11 @@
 #
 #   ensure_packages KIND...   the Debian packages of these kinds
 #   ensure_torch              sets `torch`, the folder of a fitting wheel
+#   ensure_python             sets `python`, an interpreter that can import that
+#                             torch and what the tests of the package need;
+#                             empty where there is none
 #
-# Both return at once where there is nothing to do.
+# All return at once where there is nothing to do.
 
 fail() {
   echo "run: $*" >&2
@@ -89,5 +92,80 @@ ensure_torch() {
   fi
   if [[ -z $torch ]]; then
     torch=$(cmake -P cmake/FindTorchWheel.cmake)
+  fi
+}
+
+# Whether an interpreter can make environments and compile extension modules,
+# and is the one that the torch in a folder was installed for.
+fits_torch() {
+  "$1" - "$2" 2>/dev/null <<'END'
+import os, sys, sysconfig
+import ensurepip, venv
+headers = os.path.join(sysconfig.get_path("include"), "Python.h")
+binding = "_C" + sysconfig.get_config_var("EXT_SUFFIX")
+sys.exit(not (os.path.exists(headers) and
+              os.path.exists(os.path.join(sys.argv[1], binding))))
+END
+}
+
+python_is_complete() {
+  cmp -s requirements-python.txt "$1/requirements-python.txt"
+}
+
+# Makes the environment of the Python tests; as install_torch does.
+install_python() {
+  local folder=$1 cache part interpreter packages
+  cache=$(dirname "$folder")
+  exec 9>"$cache/lock"
+  flock 9
+  if ! python_is_complete "$folder"; then
+    for interpreter in python3 /usr/bin/python3 ''; do
+      if [[ -n $interpreter ]] && fits_torch "$interpreter" "$torch"; then
+        break
+      fi
+    done
+    if [[ -z $interpreter ]]; then
+      fail "no python3 with its headers fits the torch in $torch; remove that
+folder and run this again"
+    fi
+    echo "Installing what the Python tests need into $folder: a download of" \
+      "1.5 GB, once"
+    part=$(mktemp -d "$cache/.part-XXXXXX")
+    "$interpreter" -m venv "$part/new"
+    packages=$(echo "$part"/new/lib/python3*/site-packages)
+    # The files of torch themselves, at no cost: its libraries look for those of
+    # CUDA beside them.
+    cp -al "$(dirname "$torch")/." "$packages"
+    "$part/new/bin/python" -m pip install --quiet --no-deps \
+      --disable-pip-version-check -r requirements-python.txt
+    cp requirements-python.txt "$part/new/"
+    if [[ -e $folder ]]; then
+      mv -T "$folder" "$part/old"
+    fi
+    mv -T "$part/new" "$folder"
+    rm -rf "$part"
+  fi
+  exec 9>&-
+}
+
+ensure_python() {
+  local version folder
+  version=$(sed -n 's/^torch==//p' requirements-torch.txt)
+  folder=${XDG_CACHE_HOME:-$HOME/.cache}/colonnade
+  python=""
+  if [[ -n ${VIRTUAL_ENV-} && $torch == "$VIRTUAL_ENV"/* ]]; then
+    if "$VIRTUAL_ENV/bin/python" -c 'import numpy, pytest, torch' \
+      2>/dev/null; then
+      python=$VIRTUAL_ENV/bin/python
+    fi
+  elif [[ $torch == "$folder/torch-$version/torch" ]]; then
+    if ! python_is_complete "$folder/python-$version"; then
+      install_python "$folder/python-$version"
+    fi
+    python=$folder/python-$version/bin/python
+  fi
+  if [[ -z $python ]]; then
+    echo "No numpy, pytest and torch in one Python: the Python package is" \
+      "neither built nor tested"
   fi
 }

@@ -34,6 +34,9 @@ struct ProcessPlace {
   std::string network = {};
   /// Ranks, with this one, that may run on just its cores; 0: unknown.
   int sharing = 0;
+
+  /// How many ranks wait for each other on this one's cores.
+  int waiters() const { return sharing > 0 ? sharing : size; }
 };
 
 }  // namespace colonnade

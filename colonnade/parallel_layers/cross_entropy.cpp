@@ -5,6 +5,7 @@
 #include "colonnade/comm/rank_context.h"
 #include "colonnade/core/error.h"
 #include "colonnade/parallel_layers/detail/resolve_group.h"
+#include "colonnade/parallel_layers/detail/saved_context.h"
 #include "colonnade/parallel_layers/detail/vocab_rows.h"
 #include "colonnade/parallel_layers/mappings.h"
 
@@ -43,6 +44,14 @@ struct LossOptions {
 VocabPart vocab_part(int64_t vocab_size, int64_t local, int64_t rank) {
   const int64_t begin = std::min(vocab_size, rank * local);
   return {begin, std::min(local, vocab_size - begin)};
+}
+
+/// The calling rank's part. Read inside the ops: a graph that torch.compile
+/// made of them on one rank is run by the others too.
+VocabPart own_part(int64_t vocab_size, const Tensor& logits,
+                   std::string_view group) {
+  return vocab_part(vocab_size, logits.size(-1),
+                    RankContext::current()->group(group)->rank());
 }
 
 at::ScalarType sum_dtype(const Tensor& logits) {
@@ -84,6 +93,9 @@ int64_t check_arguments(const Tensor& logits, const Tensor& target,
             kSubject, "vocab_size ", whole, " over ", ranks, " ranks is ",
             detail::round_up(std::max<int64_t>(whole, 0), ranks) / ranks,
             " columns a rank, but logits have shape ", logits.sizes());
+  if (target.is_meta()) {
+    return whole;
+  }
   const Tensor bad =
       target.ne(options.ignore_index)
           .logical_and_(target.lt(0).logical_or_(target.ge(whole)));
@@ -132,7 +144,9 @@ Tensor gather_statistics(const Tensor& statistics, Group& group) {
   }
   Tensor all = at::empty({group.size(), statistics.size(0), statistics.size(1)},
                          statistics.options());
-  group.all_gather(all, statistics);
+  if (!statistics.is_meta()) {
+    group.all_gather(all, statistics);
+  }
   return all;
 }
 
@@ -221,8 +235,8 @@ Tensor shifted_exp(const Tensor& logits, const Tensor& shift, VocabPart part) {
 Tensor backward_by_ops_kernel(const Tensor& grad, const Tensor& logits,
                               const Tensor& target, const Tensor& rows,
                               double label_smoothing, int64_t ignore_index,
-                              int64_t vocab_size, int64_t begin, int64_t held) {
-  const VocabPart part{begin, held};
+                              int64_t vocab_size, std::string_view group) {
+  const VocabPart part = own_part(vocab_size, logits, group);
   return gradient_by_ops(grad.reshape(-1), logits, flat_target(target),
                          shifted_exp(logits, rows[0], part), rows[1],
                          {label_smoothing, ignore_index, vocab_size}, part);
@@ -231,7 +245,7 @@ Tensor backward_by_ops_kernel(const Tensor& grad, const Tensor& logits,
 Tensor backward_kernel(const Tensor& grad, const Tensor& logits,
                        const Tensor& target, const Tensor& rows,
                        double label_smoothing, int64_t ignore_index,
-                       int64_t vocab_size, int64_t begin, int64_t held) {
+                       int64_t vocab_size, std::string_view group) {
   const Tensor x = as_rows(logits);
   const Tensor flat = flat_target(target);
   const Tensor g = grad.reshape(-1);
@@ -244,7 +258,7 @@ Tensor backward_kernel(const Tensor& grad, const Tensor& logits,
   numbers[detail::kTargetWeight].copy_(g * (1 - label_smoothing));
   Tensor result = at::empty_like(x);
   detail::vocab_gradient(result, x, flat, numbers, flat.eq(ignore_index),
-                         {begin, held});
+                         own_part(vocab_size, logits, group));
   return result.reshape(logits.sizes());
 }
 
@@ -267,12 +281,6 @@ auto& backward_op() {
   return op;
 }
 
-/// A rank's context inside an autograd node.
-struct SavedContext : torch::CustomClassHolder {
-  RankContextPtr context = RankContext::current();
-  CallSite site = CallSite::current().in_backward();
-};
-
 struct ParallelCrossEntropy : torch::autograd::Function<ParallelCrossEntropy> {
   static variable_list forward(AutogradContext* ctx, const Tensor& logits,
                                const Tensor& target, double label_smoothing,
@@ -288,8 +296,7 @@ struct ParallelCrossEntropy : torch::autograd::Function<ParallelCrossEntropy> {
     ctx->saved_data["ignore_index"] = ignore_index;
     ctx->saved_data["vocab_size"] = vocab_size;
     ctx->saved_data["group"] = group;
-    ctx->saved_data["context"] =
-        c10::IValue::make_capsule(c10::make_intrusive<SavedContext>());
+    detail::save_context(ctx);
     return {loss, rows};
   }
 
@@ -298,10 +305,7 @@ struct ParallelCrossEntropy : torch::autograd::Function<ParallelCrossEntropy> {
     Tensor result;
     if (grad.defined()) {
       const auto saved = ctx->get_saved_variables();
-      const auto holder = ctx->saved_data["context"].toCapsule();
-      const auto& saved_context = static_cast<SavedContext&>(*holder);
-      const RankContextScope scope(saved_context.context);
-      const CallSiteScope site(saved_context.site);
+      const detail::SavedContextScope scope(ctx);
       result = gradient(ctx, grad, saved[0], saved[1], saved[2]);
     }
     return {result, {}, {}, {}, {}, {}};
@@ -324,7 +328,7 @@ struct ParallelCrossEntropy : torch::autograd::Function<ParallelCrossEntropy> {
     if (!at::GradMode::is_enabled()) {
       return backward_op().call(grad, logits, target, rows,
                                 options.label_smoothing, options.ignore_index,
-                                options.vocab_size, part.begin, part.held);
+                                options.vocab_size, group->name());
     }
     // For second derivatives: the same in differentiable ops. The result does
     // not depend on the shift, which is thus a constant.
@@ -355,7 +359,7 @@ TORCH_LIBRARY_FRAGMENT(colonnade, m) {
   m.def(
       "parallel_cross_entropy_backward(Tensor grad, Tensor logits, "
       "Tensor target, Tensor rows, float label_smoothing, int ignore_index, "
-      "int vocab_size, int begin, int held) -> Tensor");
+      "int vocab_size, str group) -> Tensor");
 }
 
 TORCH_LIBRARY_IMPL(colonnade, CPU, m) {

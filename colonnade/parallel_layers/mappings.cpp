@@ -1,13 +1,13 @@
 // colonnade/parallel_layers/mappings.cpp
 #include "colonnade/parallel_layers/mappings.h"
 
-#include "colonnade/comm/call_site.h"
 #include "colonnade/comm/rank_context.h"
 #include "colonnade/core/error.h"
 #include "colonnade/parallel_layers/detail/dim_collectives.h"
 #include "colonnade/parallel_layers/detail/recording.h"
 #include "colonnade/parallel_layers/detail/reduce_in_place.h"
 #include "colonnade/parallel_layers/detail/resolve_group.h"
+#include "colonnade/parallel_layers/detail/saved_context.h"
 
 #include <ATen/core/LegacyTypeDispatch.h>
 #include <ATen/core/dispatch/Dispatcher.h>
@@ -120,8 +120,7 @@ struct MappingBackward final : torch::autograd::Node {
     if (!grads[0].defined()) {
       return {Tensor()};
     }
-    const RankContextScope scope(context);
-    const CallSiteScope site_scope(site);
+    const detail::SavedContextScope scope(saved);
     return {transpose(std::move(grads[0]), dim, group)};
   }
   std::string name() const override { return mapping; }
@@ -130,8 +129,7 @@ struct MappingBackward final : torch::autograd::Node {
   Transpose transpose = nullptr;
   int64_t dim = 0;
   GroupPtr group;
-  RankContextPtr context;
-  CallSite site;
+  detail::SavedContext saved;
 };
 
 /// The node that remembers this rank for the backward of the mapping called
@@ -151,9 +149,7 @@ std::shared_ptr<MappingBackward> backward_node(const char* name,
   node->mapping = name;
   node->transpose = transpose;
   node->dim = dim;
-  node->context = RankContext::current();
-  node->site = CallSite::current().in_backward();
-  node->group = node->context->group(group);
+  node->group = node->saved.context->group(group);
   return node;
 }
 
@@ -264,6 +260,17 @@ Tensor& reduce_in_place_version(DispatchKeySet keys, Tensor& x,
   return x;
 }
 
+// Functionalization, which torch.compile does before it compiles, takes no op
+// of ours that returns what it was given: the same in ops that it knows.
+
+Tensor copy_to_functional(const Tensor& x, std::string_view) {
+  return x.alias();
+}
+
+Tensor& reduce_in_place_functional(Tensor& x, std::string_view group) {
+  return x.copy_(op<kReduceFrom, std::string_view>().call(x, group));
+}
+
 Tensor scatter_to_autograd(DispatchKeySet keys, const Tensor& x, int64_t dim,
                            std::string_view group) {
   return differentiable<kScatterTo>(
@@ -370,6 +377,11 @@ TORCH_LIBRARY_IMPL(colonnade, CompositeExplicitAutograd, m) {
 TORCH_LIBRARY_IMPL(colonnade, ADInplaceOrView, m) {
   m.impl(kCopyTo, &copy_to_view);
   m.impl(kReduceFromInPlace, &reduce_in_place_version);
+}
+
+TORCH_LIBRARY_IMPL(colonnade, Functionalize, m) {
+  m.impl(kCopyTo, &copy_to_functional);
+  m.impl(kReduceFromInPlace, &reduce_in_place_functional);
 }
 
 TORCH_LIBRARY_IMPL(colonnade, Autograd, m) {

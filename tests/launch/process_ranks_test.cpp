@@ -292,6 +292,14 @@ TEST(ProcessRanks, ARankThatIsStoppedIsNamed) {
   }
 }
 
+TEST(ProcessRanks, MayBeLaunchedAgain) {
+  for (const char* const backend : {"shm", "gloo"}) {
+    const auto results = run(mpirun, 3, "launch_again", backend);
+    expect_success(results);
+    EXPECT_THAT(results[0].out, HasSubstr("sum 12\nsum 12\nsum 12\n"));
+  }
+}
+
 TEST(ProcessRanks, ARankThatItsLauncherEndsSaysWhereItWas) {
   for (const char* const backend : {"shm", "gloo"}) {
     RankProcesses ranks;

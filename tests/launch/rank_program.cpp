@@ -182,6 +182,19 @@ void measure(int rank) {
   }
 }
 
+/// After the launch that runs `scenario`.
+void launch_again() {
+  for (int i = 0; i < 3; ++i) {
+    launch([](int rank) {
+      at::Tensor x = at::ones({4});
+      make_world_group()->all_reduce(x);
+      if (rank == 0) {
+        say(concat("sum ", x.sum().item<int>()));
+      }
+    });
+  }
+}
+
 int run(const std::string& scenario) {
   const std::map<std::string, std::function<void(int)>> scenarios = {
       {"nothing", [](int) {}},
@@ -196,6 +209,7 @@ int run(const std::string& scenario) {
       {"reduce_for_ever", [](int) { reduce_for_ever(); }},
       {"kill_1", [](int rank) { signal_1(rank, SIGKILL); }},
       {"stop_1", [](int rank) { signal_1(rank, SIGSTOP); }},
+      {"launch_again", [](int) {}},
       {"wait_for_ever", wait_for_ever},
       {"measure", measure},
   };
@@ -210,6 +224,9 @@ int run(const std::string& scenario) {
           scenarios.at(scenario)(rank);
         },
         options);
+    if (scenario == "launch_again") {
+      launch_again();
+    }
   } catch (const CommError& error) {
     say(concat("CommError: ", error.what()));
     return 3;

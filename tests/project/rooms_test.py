@@ -38,7 +38,7 @@ INCLUDE = re.compile(r'^\s*#\s*include\s*[<"]([^>"]+)[>"]', re.MULTILINE)
 # (what, pattern, folders that may)
 BANS = [
     ("includes c10d", r"#\s*include\s*<torch/csrc/distributed/c10d",
-     ["colonnade/comm"]),
+     ["colonnade/comm", "python"]),
     ("reads the environment", r"\b(?:secure_)?getenv\s*\(|\benviron\b",
      ["colonnade/launch", "cli", "tests", "benchmarks", "examples"]),
     ("prints",
@@ -148,7 +148,8 @@ def check_header_sets(files, texts):
 
 def check_tree(root):
     texts = {}
-    for folder in ("colonnade", "cli", "examples", "benchmarks", "tests"):
+    for folder in ("colonnade", "cli", "python", "examples", "benchmarks",
+                   "tests"):
         for path in sorted((root / folder).rglob("*")):
             if path.suffix in (".h", ".cpp") or path.name == "CMakeLists.txt":
                 texts[str(path.relative_to(root))] = path.read_text()

@@ -28,6 +28,13 @@
 namespace colonnade::detail {
 namespace {
 
+/// How long a rank that is through waits for those that still connect.
+constexpr std::chrono::milliseconds kConnecting = std::chrono::seconds(10);
+
+std::string name_of_connected(int rank) {
+  return concat("gloo/connected/", rank);
+}
+
 constexpr std::chrono::milliseconds kForEver = std::chrono::hours(24 * 365);
 
 constexpr int kSilenceErrors[] = {ETIMEDOUT, EHOSTUNREACH, ENETUNREACH,
@@ -130,7 +137,8 @@ bool is_silence(std::string_view error) {
 
 }  // namespace
 
-GlooMesh::GlooMesh(const ProcessPlace& place, bool local) {
+GlooMesh::GlooMesh(const ProcessPlace& place, bool local)
+    : rendezvous_(place.rendezvous), size_(place.size) {
   const std::chrono::milliseconds timeout =
       place.timeout.count() < 0 ? kForEver : place.timeout;
   const NoPipeSignal guard;  // which Gloo's own thread inherits
@@ -150,6 +158,7 @@ GlooMesh::GlooMesh(const ProcessPlace& place, bool local) {
     if (!local) {
       connections.limit_silence();
     }
+    rendezvous_->set(name_of_connected(place.rank), "");
   } catch (const Error&) {
     throw;
   } catch (const std::exception& error) {
@@ -166,7 +175,17 @@ GlooMesh::GlooMesh(const ProcessPlace& place, bool local) {
 GlooMesh::~GlooMesh() = default;
 
 void GlooMesh::close() noexcept {
+  wait_until_all_connected();
   abandon();
+}
+
+void GlooMesh::wait_until_all_connected() noexcept {
+  try {
+    for (int rank = 0; rank < size_; ++rank) {
+      rendezvous_->get(name_of_connected(rank), kConnecting);
+    }
+  } catch (const std::exception&) {  // one is gone: it needs nothing any more
+  }
 }
 
 void GlooMesh::abandon() noexcept {

@@ -8,6 +8,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <mutex>
 #include <string_view>
 #include <vector>
@@ -50,11 +51,15 @@ class GlooMesh final : public Mesh {
     int peer;
   };
 
+  /// So that no peer finds a connection closed that it is about to use.
+  void wait_until_all_connected() noexcept;
   Outcome late(size_t first);
   /// Notes for `interrupt` what this thread waits for now; null: nothing.
   /// Returns whether it may.
   bool set_waited(c10d::Work* work);
 
+  std::shared_ptr<Rendezvous> rendezvous_;
+  int size_;
   c10::intrusive_ptr<c10d::Backend> gloo_;
   std::vector<Transfer> transfers_;
   std::mutex waited_mutex_;

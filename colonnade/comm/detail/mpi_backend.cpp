@@ -73,10 +73,10 @@ WorldPtr make_mpi_world(const ProcessPlace& place) {
   check<CommError>(port != nullptr, "mpi: ", error);
   const auto fates =
       std::make_shared<ProcessFates>(place.rendezvous, place.rank);
-  const int sharing = place.sharing > 0 ? place.sharing : place.size;
   return make_message_world(
       place, fates,
-      std::make_unique<MpiMesh>(std::move(port), fates, patience_for(sharing)),
+      std::make_unique<MpiMesh>(std::move(port), fates,
+                                patience_for(place.waiters())),
       std::make_shared<const Peers>(place));
 }
 

@@ -82,8 +82,7 @@ class Opening {
       const std::string verdict = place_.rank == 0 ? lead(kind) : follow();
       memory_.close_to_others();
       if (verdict == kGood) {
-        return std::make_shared<ShmWatch>(std::move(memory_), place_.rank,
-                                          place_.size, kind, place_.timeout);
+        return std::make_shared<ShmWatch>(std::move(memory_), place_, kind);
       }
       check<CommError>(verdict.starts_with(kNext), verdict);
       why_not = verdict.substr(std::size(kNext) - 1);

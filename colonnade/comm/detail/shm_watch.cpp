@@ -32,17 +32,16 @@ const ShmMeeting& of_processes(const Meeting& meeting) {
 
 }  // namespace
 
-ShmWatch::ShmWatch(ShmMemory memory, int own_rank, int world_size,
-                   ShmMemory::Kind kind,
-                   std::chrono::milliseconds default_timeout)
-    : Watch(patience_for(world_size)),
-      rank(own_rank),
-      size(world_size),
-      timeout(default_timeout),
+ShmWatch::ShmWatch(ShmMemory memory, const ProcessPlace& place,
+                   ShmMemory::Kind kind)
+    : Watch(patience_for(place.waiters())),
+      rank(place.rank),
+      size(place.size),
+      timeout(place.timeout),
       memory_(std::move(memory)),
       board_(memory_.data(), size),
       kind_(kind),
-      stopped_looks_(static_cast<size_t>(world_size)) {
+      stopped_looks_(static_cast<size_t>(place.size)) {
   for (int other = 0; other < size; ++other) {
     const ShmRank& entry = board_.rank(other);
     processes_.emplace_back(entry.pid.load(), entry.start.load());

@@ -7,6 +7,7 @@
 #include "colonnade/comm/detail/shm_board.h"
 #include "colonnade/comm/detail/shm_memory.h"
 #include "colonnade/comm/detail/watch.h"
+#include "colonnade/comm/rendezvous.h"
 
 #include <chrono>
 #include <cstdint>
@@ -44,8 +45,7 @@ class ShmWatch final : public Watch {
 
   /// memory  the board, with every rank's process on it
   /// kind    of the memory that groups get
-  ShmWatch(ShmMemory memory, int rank, int size, ShmMemory::Kind kind,
-           std::chrono::milliseconds default_timeout);
+  ShmWatch(ShmMemory memory, const ProcessPlace& place, ShmMemory::Kind kind);
 
   const int rank;
   const int size;

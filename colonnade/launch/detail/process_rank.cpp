@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <cstdio>
 #include <exception>
@@ -112,6 +113,17 @@ std::shared_ptr<Rendezvous> make_rendezvous(const LauncherPlace& place,
                         timeout);
 }
 
+/// A place of its own to meet for each launch of a process: one that ends does
+/// not take the meeting of the next along.
+LauncherPlace for_this_launch(LauncherPlace place) {
+  static std::atomic<int> launches{0};
+  if (const int before = launches++; before > 0) {
+    place.job += concat('.', before);
+    place.file += place.file.empty() ? "" : concat('.', before);
+  }
+  return place;
+}
+
 /// Keeps the calling thread on a share of its cores.
 class PinScope {
  public:
@@ -145,13 +157,14 @@ void stay_for_others(const ProcessPlace& place) noexcept {
 
 }  // namespace
 
-void run_process_rank(const LauncherPlace& launcher,
+void run_process_rank(const LauncherPlace& found,
                       const Environment& environment,
                       const std::function<void(int)>& body,
                       const LaunchOptions& options) {
   check_arg(!inside_rank(),
             "launch: called inside a rank; a rank cannot have ranks of its "
             "own");
+  const LauncherPlace launcher = for_this_launch(found);
   const auto variable = [&](const char* name) -> std::string {
     const char* const value = environment(name);
     return value == nullptr ? "" : value;

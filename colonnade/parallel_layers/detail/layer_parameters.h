@@ -2,6 +2,7 @@
 #pragma once
 
 #include "colonnade/comm/group.h"
+#include "colonnade/core/api.h"
 #include "colonnade/parallel_layers/init.h"
 #include "colonnade/sharding/shard_spec.h"
 
@@ -25,7 +26,8 @@ struct LinearSplit {
 
 /// InvalidArgument where the size does not divide and is not to be padded,
 /// where segments do not add up to it, and where they are to be padded.
-ShardSpec linear_spec(const LinearSplit& split, const Group& group);
+COLONNADE_API ShardSpec linear_spec(const LinearSplit& split,
+                                    const Group& group);
 
 /// Uninitialised memory for a parameter of `whole_shape` that is split as
 /// `spec` says, with the attributes set.

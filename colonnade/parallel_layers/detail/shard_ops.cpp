@@ -4,6 +4,7 @@
 #include "colonnade/comm/rank_context.h"
 #include "colonnade/core/error.h"
 #include "colonnade/parallel_layers/detail/dim_collectives.h"
+#include "colonnade/parallel_layers/detail/saved_context.h"
 
 #include <ATen/core/LegacyTypeDispatch.h>
 #include <ATen/core/dispatch/Dispatcher.h>
@@ -18,6 +19,7 @@
 #include <torch/library.h>
 
 #include <algorithm>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -64,9 +66,10 @@ Tensor call_zero_padding(const Tensor& x, int64_t dim, int64_t whole_size,
 struct ZeroPaddingFunction : torch::autograd::Function<ZeroPaddingFunction> {
   static Tensor forward(AutogradContext* ctx, const Tensor& x, int64_t dim,
                         int64_t whole_size, std::string_view group) {
-    dim = wrap_dim(x, dim, "zero_padding");
     ctx->saved_data["dim"] = dim;
-    ctx->saved_data["held"] = held_size(x, dim, whole_size, group);
+    ctx->saved_data["whole_size"] = whole_size;
+    ctx->saved_data["group"] = std::string(group);
+    save_context(ctx);
     const at::AutoDispatchBelowADInplaceOrView below;
     return call_zero_padding(x, dim, whole_size, group);
   }
@@ -75,8 +78,10 @@ struct ZeroPaddingFunction : torch::autograd::Function<ZeroPaddingFunction> {
     if (!grads[0].defined()) {
       return variable_list(4);
     }
-    return {keep_front(grads[0], ctx->saved_data["dim"].toInt(),
-                       ctx->saved_data["held"].toInt()),
+    const SavedContextScope scope(ctx);
+    return {call_zero_padding(grads[0], ctx->saved_data["dim"].toInt(),
+                              ctx->saved_data["whole_size"].toInt(),
+                              ctx->saved_data["group"].toStringRef()),
             Tensor(), Tensor(), Tensor()};
   }
 };
@@ -159,6 +164,38 @@ Tensor call_vocab_embedding(const Tensor& weight, const Tensor& ids,
   return op.call(weight, ids, num_embeddings, padding_idx, group);
 }
 
+/// The gradient of this rank's rows, in ops that can be differentiated again.
+///
+/// grad  [ids..., embedding_dim]
+Tensor vocab_embedding_backward_kernel(const Tensor& grad, const Tensor& ids,
+                                       int64_t rows, int64_t num_embeddings,
+                                       std::optional<int64_t> padding_idx,
+                                       std::string_view group) {
+  const LocalIds local =
+      local_ids(ids, rank_in(group) * rows, rows, num_embeddings);
+  Tensor drop = local.elsewhere;
+  if (padding_idx.has_value()) {
+    const Tensor padding = ids.eq(*padding_idx);
+    drop = drop.defined() ? drop.logical_or(padding) : padding;
+  }
+  const Tensor kept =
+      drop.defined() ? grad.masked_fill(drop.unsqueeze(-1), 0) : grad;
+  return at::embedding_dense_backward(kept, local.ids, rows,
+                                      /*padding_idx=*/-1,
+                                      /*scale_grad_by_freq=*/false);
+}
+
+Tensor call_vocab_embedding_backward(const Tensor& grad, const Tensor& ids,
+                                     int64_t rows, int64_t num_embeddings,
+                                     std::optional<int64_t> padding_idx,
+                                     std::string_view group) {
+  static const auto op =
+      c10::Dispatcher::singleton()
+          .findSchemaOrThrow("colonnade::vocab_embedding_backward", "")
+          .typed<decltype(vocab_embedding_backward_kernel)>();
+  return op.call(grad, ids, rows, num_embeddings, padding_idx, group);
+}
+
 struct VocabEmbeddingFunction
     : torch::autograd::Function<VocabEmbeddingFunction> {
   static Tensor forward(AutogradContext* ctx, const Tensor& weight,
@@ -166,11 +203,11 @@ struct VocabEmbeddingFunction
                         std::optional<int64_t> padding_idx,
                         std::string_view group) {
     ctx->save_for_backward({ids});
-    const int64_t rows = weight.size(0);
-    ctx->saved_data["rows"] = rows;
-    ctx->saved_data["first"] = rank_in(group) * rows;
+    ctx->saved_data["rows"] = weight.size(0);
     ctx->saved_data["num_embeddings"] = num_embeddings;
     ctx->saved_data["padding_idx"] = padding_idx;
+    ctx->saved_data["group"] = std::string(group);
+    save_context(ctx);
     const at::AutoDispatchBelowADInplaceOrView below;
     return call_vocab_embedding(weight, ids, num_embeddings, padding_idx,
                                 group);
@@ -178,25 +215,20 @@ struct VocabEmbeddingFunction
 
   static variable_list backward(AutogradContext* ctx, variable_list grads) {
     variable_list input_grads(5);
-    Tensor grad = grads[0];
-    if (!grad.defined()) {
+    if (!grads[0].defined()) {
       return input_grads;
     }
-    const Tensor ids = ctx->get_saved_variables()[0];
-    const int64_t rows = ctx->saved_data["rows"].toInt();
-    LocalIds local = local_ids(ids, ctx->saved_data["first"].toInt(), rows,
-                               ctx->saved_data["num_embeddings"].toInt());
-    Tensor drop = local.elsewhere;
-    if (ctx->saved_data["padding_idx"].isInt()) {
-      const Tensor padding = ids.eq(ctx->saved_data["padding_idx"].toInt());
-      drop = drop.defined() ? drop.logical_or(padding) : padding;
-    }
-    if (drop.defined()) {
-      grad = grad.masked_fill(drop.unsqueeze(-1), 0);
-    }
+    const SavedContextScope scope(ctx);
+    // One op, which reads the rank inside, but for second derivatives.
+    const auto backward_of = at::GradMode::is_enabled()
+                                 ? &vocab_embedding_backward_kernel
+                                 : &call_vocab_embedding_backward;
     input_grads[0] =
-        at::embedding_dense_backward(grad, local.ids, rows, /*padding_idx=*/-1,
-                                     /*scale_grad_by_freq=*/false);
+        backward_of(grads[0], ctx->get_saved_variables()[0],
+                    ctx->saved_data["rows"].toInt(),
+                    ctx->saved_data["num_embeddings"].toInt(),
+                    ctx->saved_data["padding_idx"].toOptional<int64_t>(),
+                    ctx->saved_data["group"].toStringRef());
     return input_grads;
   }
 };
@@ -218,11 +250,15 @@ TORCH_LIBRARY_FRAGMENT(colonnade, m) {
   m.def(
       "vocab_embedding(Tensor weight, Tensor ids, int num_embeddings,"
       " int? padding_idx, str group) -> Tensor");
+  m.def(
+      "vocab_embedding_backward(Tensor grad, Tensor ids, int rows,"
+      " int num_embeddings, int? padding_idx, str group) -> Tensor");
 }
 
 TORCH_LIBRARY_IMPL(colonnade, CompositeExplicitAutograd, m) {
   m.impl("zero_padding", &zero_padding_kernel);
   m.impl("vocab_embedding", &vocab_embedding_kernel);
+  m.impl("vocab_embedding_backward", &vocab_embedding_backward_kernel);
 }
 
 TORCH_LIBRARY_IMPL(colonnade, Autograd, m) {

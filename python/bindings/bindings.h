@@ -1,0 +1,23 @@
+// python/bindings/bindings.h
+// What each source of the extension module adds to it.
+#pragma once
+
+#include <torch/csrc/utils/pybind.h>
+
+namespace colonnade::python {
+
+void bind_errors(pybind11::module_& m);
+void bind_groups(pybind11::module_& m);
+void bind_ranks(pybind11::module_& m);
+void bind_parallel_state(pybind11::module_& m);
+void bind_sharding(pybind11::module_& m);
+void bind_layers(pybind11::module_& m);
+void bind_checkpoint(pybind11::module_& m);
+void bind_trace(pybind11::module_& m);
+void bind_torch_groups(pybind11::module_& m);
+
+/// Releases the interpreter while a function runs: ranks that wait for each
+/// other never hold it.
+using ReleaseGil = pybind11::call_guard<pybind11::gil_scoped_release>;
+
+}  // namespace colonnade::python

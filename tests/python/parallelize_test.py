@@ -1,0 +1,161 @@
+import pytest
+import torch
+import transformers
+from torch import nn
+
+import colonnade
+from colonnade import parallel_layers as pl
+from colonnade import trace
+from tensor_parallel import (
+    ON_PROCESSES,
+    assert_close,
+    run_tensor_parallel,
+    shard,
+)
+from trace_test import run_in_cpp
+from transformers_test import CALLS, MODELS
+
+WITH_PLAN = ["Llama", "Qwen2", "Mistral"]
+on_threads = pytest.mark.skipif(ON_PROCESSES, reason="traces on threads")
+
+
+def build(name, dtype=torch.float64, **options):
+    colonnade.manual_seed(1)
+    return MODELS[name](**options).to(dtype)
+
+
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("name", WITH_PLAN)
+def test_logits_and_gradients(name, tied):
+    ids = CALLS[0][0]
+    colonnade.manual_seed(1)
+    dense = build(name, tie_word_embeddings=tied)
+    logits = dense(ids).logits
+    logits.pow(2).sum().backward()
+
+    def body(rank):
+        model = build(name, tie_word_embeddings=tied)
+        assert colonnade.parallelize(model) is model
+        assert isinstance(model.lm_head, pl.ColumnParallelLinear)
+        assert (model.lm_head.weight is model.model.embed_tokens.weight) == tied
+        own = model(ids).logits
+        own.pow(2).sum().backward()
+        assert_close(own, logits)
+        count = 0
+        for (key, a), b in zip(model.named_parameters(), dense.parameters()):
+            attributes = pl.get_tensor_parallel_attributes(a)
+            count += attributes is not None
+            assert_close(a.grad, b.grad if attributes is None else
+                         shard(b.grad, attributes.spec.dim, rank, 2))
+        assert count >= 14
+
+    run_tensor_parallel(2, body)
+
+
+@on_threads
+@pytest.mark.parametrize("name", WITH_PLAN)
+def test_traced_at_two_and_run_in_cpp(name, tmp_path):
+    with torch.no_grad():
+        model = build(name, torch.float32).eval()
+        wanted = [model(*inputs).logits for inputs in CALLS]
+    traced = trace.parallel_model_trace(
+        lambda: colonnade.parallelize(build(name, torch.float32)),
+        CALLS[-1][0], tp_degree=2)
+    trace.parallel_model_save(traced, tmp_path / "traced")
+    for degree in (1, 2):
+        assert run_in_cpp(tmp_path / "traced", CALLS, wanted, degree,
+                          tmp_path) <= 1e-5
+
+
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("meta", [False, True])
+def test_weights_of_a_hugging_face_folder(meta, tied, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("weights")
+    dense = build("Llama", torch.float32, tie_word_embeddings=tied).eval()
+    dense.save_pretrained(folder)
+    wanted = dense(CALLS[0][0]).logits
+
+    def body(rank):
+        with torch.device("meta" if meta else "cpu"):
+            model = MODELS["Llama"](tie_word_embeddings=tied).eval()
+        colonnade.parallelize(model, weights=folder)
+        torch.testing.assert_close(model(CALLS[0][0]).logits, wanted,
+                                   rtol=1e-5, atol=1e-6)
+
+    run_tensor_parallel(2, body, seed=7)
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embedding = nn.Embedding(11, 8)
+        self.layers = nn.ModuleList(
+            nn.ModuleDict({"up": nn.Linear(8, 12), "down": nn.Linear(12, 8)})
+            for _ in range(2))
+        self.odd = nn.Linear(7, 9)
+
+    def forward(self, ids):
+        x = self.embedding(ids)
+        for layer in self.layers:
+            x = x + layer["down"](torch.relu(layer["up"](x)))
+        return x
+
+
+PLAN = {"embedding": "vocabulary", "layers.*.up": "colwise",
+        "layers.*.down": "rowwise", "odd": "replicated"}
+
+
+def test_a_plan_of_ones_own():
+    torch.manual_seed(1)
+    dense = Net()
+    ids = torch.tensor([[1, 10, 3]])
+
+    def body(rank):
+        colonnade.manual_seed(1)
+        model = colonnade.parallelize(Net(), PLAN)
+        assert type(model.odd) is nn.Linear
+        torch.testing.assert_close(model(ids), dense(ids))
+
+    run_tensor_parallel(2, body)
+
+
+def test_all_that_does_not_fit_is_listed():
+    plan = {"embedding": "colwise", "layers.*.sideways": "rowwise",
+            "odd": "colwise", "layers.0.up": "diagonal"}
+
+    def body(rank):
+        model = Net()
+        model.config = transformers.PretrainedConfig(num_attention_heads=3)
+        with pytest.raises(colonnade.InvalidArgument) as caught:
+            colonnade.parallelize(model, plan)
+        for text in ("embedding: is a Embedding, which cannot be colwise",
+                     "layers.*.sideways: matches no module",
+                     "odd: ColumnParallelLinear: output_size 9 does not divide",
+                     "layers.0.up: 'diagonal' is no style",
+                     "config.num_attention_heads: 3 heads do not divide over "
+                     "2 ranks"):
+            assert text in str(caught.value)
+        assert type(model.layers[0]["up"]) is nn.Linear
+
+    run_tensor_parallel(2, body)
+
+
+def test_a_model_without_a_plan():
+    def body(rank):
+        with pytest.raises(colonnade.InvalidArgument,
+                           match="Net carries no tp_plan; give a plan"):
+            colonnade.parallelize(Net())
+
+    run_tensor_parallel(1, body)
+
+
+def test_a_tie_to_what_is_not_split():
+    def body(rank):
+        model = Net()
+        model.copy = nn.Embedding(11, 8)
+        model.copy.weight = model.embedding.weight
+        with pytest.raises(colonnade.InvalidArgument,
+                           match="embedding: its weight is also that of copy"):
+            colonnade.parallelize(model, PLAN)
+
+    run_tensor_parallel(2, body)

@@ -1,0 +1,80 @@
+"""Run by torchrun_test.py on four ranks: groups are torch.distributed's."""
+
+import os
+
+import pytest
+import torch
+import torch.distributed as dist
+
+import colonnade
+from colonnade import parallel_layers as pl
+from colonnade import parallel_state as ps
+
+dist.init_process_group("gloo")
+rank = dist.get_rank()
+
+with pytest.raises(colonnade.InvalidArgument, match="3"):
+    ps.initialize_model_parallel(3)
+ps.initialize_model_parallel(2)
+with pytest.raises(colonnade.InvalidArgument, match="already initialized"):
+    ps.initialize_model_parallel(2)
+
+# The getters' groups go into torch's functions.
+tensor, data = (ps.get_tensor_model_parallel_group(),
+                ps.get_data_parallel_group())
+assert isinstance(tensor, dist.ProcessGroup)
+assert ps.get_world_group() is dist.group.WORLD
+assert dist.get_process_group_ranks(tensor) == [rank // 2 * 2, rank // 2 * 2 + 1]
+assert dist.get_process_group_ranks(data) == [rank % 2, rank % 2 + 2]
+assert ps.get_tensor_model_parallel_group(as_list=True) == [[0, 1], [2, 3]]
+assert ps.get_data_parallel_group(as_list=True) == [[0, 2], [1, 3]]
+assert ps.get_tensor_model_parallel_rank() == rank % 2
+x = torch.ones(1)
+dist.all_reduce(x, group=tensor)
+assert x.item() == 2
+
+# Layers take torch's groups too.
+outer = ps.new_group("outer", [0, 3])
+assert (outer is None) == (rank not in (0, 3))
+for group in (tensor, data, outer, "tp"):
+    if group is not None:
+        colonnade.manual_seed(1)
+        layer = pl.ColumnParallelLinear(8, 12,
+                                        tensor_model_parallel_group=group)
+        torch.manual_seed(1)
+        dense = torch.nn.Linear(8, 12)
+        torch.testing.assert_close(layer(torch.ones(8)), dense(torch.ones(8)))
+strange = dist.new_group([0, 1, 2, 3])
+with pytest.raises(colonnade.InvalidArgument, match="none of parallel_state's"):
+    pl.RowParallelLinear(8, 8, tensor_model_parallel_group=strange)
+
+# torch.manual_seed goes on to seed; dropout of shards differs over the ranks.
+torch.manual_seed(5)
+alike = torch.nn.functional.dropout(torch.ones(100))
+apart = pl.Dropout()(torch.ones(100))
+others = [torch.empty(100) for _ in range(2)]
+dist.all_gather(others, apart, group=tensor)
+assert not torch.equal(*others)
+dist.all_gather(others, alike, group=tensor)
+assert torch.equal(*others)
+after = torch.rand(1)
+torch.manual_seed(5)
+torch.nn.functional.dropout(torch.ones(100))
+assert torch.equal(torch.rand(1), after)  # the scope left no trace
+
+# Training: gradients are averaged over the replicas.
+layer = pl.RowParallelLinear(8, 12)
+layer(torch.full((8,), float(rank // 2))).sum().backward()
+own = layer.weight.grad.clone()
+pl.average_gradients(layer)
+dist.all_reduce(own, group=data)
+torch.testing.assert_close(layer.weight.grad, own / 2)
+
+ps.destroy_model_parallel()
+ps.initialize_model_parallel(4)
+assert ps.get_tensor_model_parallel_group() is dist.group.WORLD
+ps.destroy_model_parallel()
+dist.destroy_process_group()
+ps.initialize_model_parallel()  # a world of one, as ever
+assert ps.get_tensor_model_parallel_size() == 1
+os.write(1, b"fine\n")  # at once, since ranks share the output

@@ -1,0 +1,31 @@
+"""Ranks that are processes, with torchrun and torch.distributed over gloo: the
+tests of layers and modules once more, and what is torch.distributed's own."""
+
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+FOLDER = pathlib.Path(__file__).parent
+
+
+def torchrun(ranks, *command):
+    done = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone",
+         f"--nproc-per-node={ranks}", *command],
+        capture_output=True, text=True, timeout=500, cwd=FOLDER)
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
+    return done.stdout
+
+
+@pytest.mark.parametrize("ranks, file", [(2, "layers_test.py"),
+                                         (4, "layers_test.py"),
+                                         (2, "modules_test.py")])
+def test_on_processes(ranks, file):
+    out = torchrun(ranks, "-m", "pytest", "-q", "-p", "no:cacheprovider", file)
+    assert out.count(" passed") == ranks and " failed" not in out
+
+
+def test_torchs_own_groups():
+    assert torchrun(4, "torch_groups.py").count("fine\n") == 4

@@ -43,6 +43,21 @@ Result run(const Linear& linear, const Tensor& whole_x, int64_t out,
   return {y.detach(), x.grad(), weight.grad(), bias.grad()};
 }
 
+/// Our linear's values and gradients are those of torch's.
+void expect_as_torch(const Tensor& x, int64_t out, at::ScalarType dtype,
+                     double tolerance, const std::string& what) {
+  const auto torch_linear = [](const Tensor& in, const Tensor& w,
+                               const Tensor& b) {
+    return at::linear(in, w, b);
+  };
+  const Result want = run(torch_linear, x, out, dtype);
+  const Result got = run(&functional::linear, x, out, dtype);
+  expect_close(got.y, want.y, tolerance, what);
+  expect_close(got.x_grad, want.x_grad, tolerance, what + ", x");
+  expect_close(got.weight_grad, want.weight_grad, tolerance, what + ", weight");
+  expect_close(got.bias_grad, want.bias_grad, tolerance, what + ", bias");
+}
+
 class LinearTest : public ::testing::TestWithParam<MatmulEngine> {
  protected:
   void SetUp() override { detail::set_matmul_engine(GetParam()); }
@@ -76,19 +91,23 @@ TEST_P(LinearTest, ValuesAndGradientsAreThoseOfTorch) {
         const std::string what = std::string(at::toString(dtype)) + ", input " +
                                  std::to_string(i) + ", out " +
                                  std::to_string(out);
-        const auto torch_linear = [](const Tensor& x, const Tensor& w,
-                                     const Tensor& b) {
-          return at::linear(x, w, b);
-        };
-        const Result want = run(torch_linear, inputs[i], out, dtype);
-        const Result got = run(&functional::linear, inputs[i], out, dtype);
-        expect_close(got.y, want.y, tolerance, what);
-        expect_close(got.x_grad, want.x_grad, tolerance, what + ", x");
-        expect_close(got.weight_grad, want.weight_grad, tolerance,
-                     what + ", weight");
-        expect_close(got.bias_grad, want.bias_grad, tolerance, what + ", bias");
+        expect_as_torch(inputs[i], out, dtype, tolerance, what);
       }
     }
+  }
+}
+
+/// Of sizes at which an engine may differ from torch's.
+TEST_P(LinearTest, LargeProductsAreThoseOfTorch) {
+  const std::vector<Tensor> inputs = {numbers({160, 90}),
+                                      numbers({8, 20, 90}),
+                                      numbers({90, 160}).t(),
+                                      numbers({90, 20, 8}).permute({2, 1, 0}),
+                                      numbers({1, 90}).expand({160, 90}),
+                                      numbers({160, 180}).slice(1, 0, 180, 2)};
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    expect_as_torch(inputs[i], 48, at::kFloat, 1e-4,
+                    "input " + std::to_string(i));
   }
 }
 

@@ -310,7 +310,8 @@ def try_fault(row, program, dice):
         own_group or row.fault == "link") else [run.out("launcher")]
     fault = fault or next(filter(None, map(fault_of, outs)), None)
     text = f"{row.backend}, {row.fault} of rank {rank} of {size}:\n" + "\n".join(
-        f"  {line}" for out in outs for line in out.splitlines())
+        f"  {line}" for out in [run.out("launcher"), *outs]
+        for line in out.splitlines())
     number = None
     # The last bytes of a call may reach some ranks before the link is cut.
     if fault and fault[1] is not None and row.fault != "link":
@@ -384,9 +385,8 @@ def main():
             print(row, flush=True)
             rows.append(row)
     for row in rows:
-        if row.wrong:
-            print(f"\nThe first of {len(row.wrong)} runs that went wrong:\n"
-                  + row.wrong[0])
+        for text in row.wrong:
+            print(f"\nA run that went wrong:\n{text}")
         if row.left:
             print("left: " + ", ".join(row.left))
     return 1 if options.check and not all(r.is_right() for r in rows) else 0

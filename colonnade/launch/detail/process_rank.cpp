@@ -20,7 +20,6 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
-#include <cstdio>
 #include <exception>
 #include <filesystem>
 #include <fstream>
@@ -198,10 +197,7 @@ void run_process_rank(const LauncherPlace& found,
     const PinScope pin(cores, neighbors.index_in_share);
     const IntraOpThreads intra_op(cores.intra_op_threads());
     const auto context = std::make_shared<RankContext>(world);
-    const TerminationReport on_sigterm(context, [&](std::string_view where) {
-      // There is nobody left to throw to, so it is printed.
-      const std::string text = concat("rank ", launcher.rank, ' ', where);
-      std::fprintf(stderr, "%s\n", text.c_str());
+    const TerminationReport on_sigterm(context, [&](std::string_view text) {
       write_error_file(variable("TORCHELASTIC_ERROR_FILE"), text);
     });
     run_rank(

@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <csignal>
 #include <cstdint>
+#include <cstdio>
 #include <exception>
 #include <optional>
 #include <utility>
@@ -54,7 +55,11 @@ void watch(const RankContext& context,
     return;
   }
   try {
-    report(concat("ended by SIGTERM ", place_of(context)));
+    const std::string text = concat("rank ", context.world()->rank(),
+                                    " ended by SIGTERM ", place_of(context));
+    // There is nobody left to throw to, so it is printed.
+    std::fprintf(stderr, "%s\n", text.c_str());
+    report(text);
   } catch (const std::exception&) {  // ends without a word then
   }
   set_handler(SIG_DFL);

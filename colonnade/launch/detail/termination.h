@@ -15,8 +15,9 @@ namespace colonnade::detail {
 std::string place_of(const RankContext& context);
 
 /// While it lives, SIGTERM, by which launchers end the ranks that outlive
-/// another, has `report` called with `place_of` the rank before it ends the
-/// process as ever. A program that handles or ignores SIGTERM keeps its way.
+/// another, prints the rank and `place_of` it to standard error, and has
+/// `report` called with that, before it ends the process as ever. A program
+/// that handles or ignores SIGTERM keeps its way.
 class TerminationReport {
  public:
   TerminationReport(RankContextPtr context,

@@ -160,9 +160,13 @@ ensure_python() {
     fi
   elif [[ $torch == "$folder/torch-$version/torch" ]]; then
     if ! python_is_complete "$folder/python-$version"; then
-      install_python "$folder/python-$version"
+      # Not in a condition, where bash would go on after a failure in it.
+      install_python "$folder/python-$version" &
+      wait $! || echo "The environment of the Python tests cannot be installed"
     fi
-    python=$folder/python-$version/bin/python
+    if python_is_complete "$folder/python-$version"; then
+      python=$folder/python-$version/bin/python
+    fi
   fi
   if [[ -z $python ]]; then
     echo "No numpy, pytest and torch in one Python: the Python package is" \

@@ -35,6 +35,16 @@ Variables mpirun(int rank, int size) {
           {"OMPI_COMM_WORLD_LOCAL_SIZE", std::to_string(size)}};
 }
 
+/// Each rank has the file error<rank>.json in the folder of `ranks`.
+Launcher mpirun_with_error_files(const RankProcesses& ranks) {
+  return [&](int rank, int size) {
+    Variables variables = mpirun(rank, size);
+    variables["TORCHELASTIC_ERROR_FILE"] =
+        ranks.folder().path() / concat("error", rank, ".json");
+    return variables;
+  };
+}
+
 Variables srun(int rank, int size) {
   return {{"SLURM_PROCID", std::to_string(rank)},
           {"SLURM_STEP_NUM_TASKS", std::to_string(size)},
@@ -211,15 +221,7 @@ TEST(ProcessRanks, SendAndRecvMustAgree) {
 TEST(ProcessRanks, ARankThatThrowsWakesTheOthers) {
   RankProcesses ranks;
   // Over a file: a store that a rank serves goes with it.
-  start(
-      ranks,
-      [&](int rank, int size) {
-        Variables variables = mpirun(rank, size);
-        variables["TORCHELASTIC_ERROR_FILE"] =
-            ranks.folder().path() / concat("error", rank, ".json");
-        return variables;
-      },
-      3, "throw_on_1");
+  start(ranks, mpirun_with_error_files(ranks), 3, "throw_on_1");
   const auto results = ranks.finish();
   EXPECT_EQ(results[1].exit_code, 1);
   EXPECT_THAT(results[1].out, HasSubstr("exception: the cause\n"));
@@ -303,15 +305,7 @@ TEST(ProcessRanks, MayBeLaunchedAgain) {
 TEST(ProcessRanks, ARankThatItsLauncherEndsSaysWhereItWas) {
   for (const char* const backend : {"shm", "gloo"}) {
     RankProcesses ranks;
-    start(
-        ranks,
-        [&](int rank, int size) {
-          Variables variables = mpirun(rank, size);
-          variables["TORCHELASTIC_ERROR_FILE"] =
-              ranks.folder().path() / concat("error", rank, ".json");
-          return variables;
-        },
-        2, "wait_for_ever", backend);
+    start(ranks, mpirun_with_error_files(ranks), 2, "wait_for_ever", backend);
     for (size_t rank = 0; rank < 2; ++rank) {
       ASSERT_TRUE(ranks.wait_for(rank, "waiting\n"));
     }

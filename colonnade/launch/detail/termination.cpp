@@ -49,6 +49,10 @@ void set_handler(void (*handler)(int)) {
 
 void watch(const RankContext& context,
            const std::function<void(std::string_view)>& report) {
+  // Signals are for the program's own threads.
+  sigset_t all;
+  sigfillset(&all);
+  pthread_sigmask(SIG_BLOCK, &all, nullptr);
   uint64_t what = 0;
   while (read(wakes, &what, sizeof(what)) < 0 && errno == EINTR) {}
   if (what < kTerminated) {

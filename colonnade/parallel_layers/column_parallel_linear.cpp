@@ -21,13 +21,13 @@ ColumnParallelLinearImpl::ColumnParallelLinearImpl(
 void ColumnParallelLinearImpl::reset() {
   const GroupPtr group =
       detail::resolve_group(options.group(), "ColumnParallelLinear");
-  const ShardSpec spec = detail::linear_spec({.layer = "ColumnParallelLinear",
-                                              .name = "output_size",
-                                              .dim = 0,
-                                              .size = options.output_size(),
-                                              .segments = options.segments(),
-                                              .pad = options.pad()},
-                                             *group);
+  const ShardSpec spec = detail::layer_spec({.layer = "ColumnParallelLinear",
+                                             .name = "output_size",
+                                             .dim = 0,
+                                             .size = options.output_size(),
+                                             .segments = options.segments(),
+                                             .pad = options.pad()},
+                                            *group);
   const at::TensorOptions place =
       at::device(options.device()).dtype(options.dtype());
   weight = register_parameter(
@@ -57,7 +57,8 @@ at::Tensor ColumnParallelLinearImpl::forward(const at::Tensor& x) {
        .sequence_parallel_enabled = options.sequence_parallel_enabled(),
        .sequence_dimension = options.sequence_dimension(),
        .output_size = options.output_size(),
-       .segments = options.segments()},
+       .segments = options.segments(),
+       .reduce_dtype = options.reduce_dtype()},
       options.group());
 }
 

@@ -41,6 +41,8 @@ struct COLONNADE_API ColumnParallelLinearOptions {
   TORCH_ARG(bool, pad) = false;
   /// `forward` leaves the bias out, for a caller that fuses it.
   TORCH_ARG(bool, skip_bias_add) = false;
+  /// In which the input's gradient is added up; empty: its own dtype.
+  TORCH_ARG(std::optional<at::ScalarType>, reduce_dtype);
 };
 
 /// Y = X A^T + b, the rows of A and b split over P ranks.

@@ -15,6 +15,7 @@
 #include <c10/util/SmallVector.h>
 
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace colonnade::parallel_layers::functional {
@@ -108,6 +109,32 @@ Tensor join_segments(const Tensor& y, at::IntArrayRef segments, int64_t parts) {
   return at::cat(wholes, -1);
 }
 
+/// This rank's even part of each segment of the last dim of `x`.
+Tensor scatter_segments(const Tensor& x, at::IntArrayRef segments,
+                        const GroupPtr& group) {
+  if (segments.size() < 2) {
+    return scatter_to_tensor_model_parallel_region(x, -1, group);
+  }
+  std::vector<Tensor> parts = x.split_with_sizes(segments, -1);
+  for (Tensor& part : parts) {
+    part = scatter_to_tensor_model_parallel_region(part, -1, group);
+  }
+  return at::cat(parts, -1);
+}
+
+/// The sum of `y`, which nobody else holds, over the group: whole, or this
+/// rank's part of dim `sequence`.
+Tensor reduce(Tensor y, std::optional<int64_t> sequence,
+              std::optional<at::ScalarType> reduce_dtype,
+              const GroupPtr& group) {
+  const at::ScalarType dtype = y.scalar_type();
+  y = y.to(reduce_dtype.value_or(dtype));
+  y = sequence.has_value()
+          ? reduce_scatter_to_sequence_parallel_region(y, *sequence, group)
+          : detail::reduce_in_place(std::move(y), group);
+  return y.to(dtype);
+}
+
 }  // namespace
 
 Tensor column_parallel_linear(const Tensor& x, const Tensor& weight,
@@ -133,9 +160,10 @@ Tensor column_parallel_linear(const Tensor& x, const Tensor& weight,
     const int64_t dim = sequence_dim(x.sizes(), options.sequence_dimension,
                                      /*parts=*/1, kColumn);
     whole_x = gather_from_sequence_parallel_region(
-        x, dim, /*to_model_parallel=*/true, over);
+        x, dim, /*to_model_parallel=*/true, over, options.reduce_dtype);
   } else {
-    whole_x = copy_to_tensor_model_parallel_region(x, over);
+    whole_x =
+        copy_to_tensor_model_parallel_region(x, over, options.reduce_dtype);
   }
   Tensor y = functional::linear(whole_x, weight, bias);
   const bool padded = output_size != padded_size;
@@ -166,7 +194,7 @@ Tensor row_parallel_linear(const Tensor& x, const Tensor& weight,
   check_arg(options.reduce_output || !bias.defined(), kRow,
             ": a bias cannot be added to an output that is not reduced; set "
             "bias to false or skip_bias_add to true");
-  int64_t sequence = 0;
+  std::optional<int64_t> sequence;
   if (options.sequence_parallel_enabled) {
     check_arg(options.input_is_parallel, kRow,
               ": sequence parallelism needs input_is_parallel");
@@ -186,7 +214,7 @@ Tensor row_parallel_linear(const Tensor& x, const Tensor& weight,
     if (padding > 0) {
       own_x = at::constant_pad_nd(x, {0, padding});
     }
-    own_x = scatter_to_tensor_model_parallel_region(own_x, -1, over);
+    own_x = scatter_segments(own_x, options.segments, over);
   }
   if (parts == 1) {
     return functional::linear(own_x, weight, bias);
@@ -195,12 +223,7 @@ Tensor row_parallel_linear(const Tensor& x, const Tensor& weight,
   if (!options.reduce_output) {
     return y;
   }
-  const at::ScalarType dtype = y.scalar_type();
-  y = y.to(options.reduce_dtype.value_or(dtype));
-  y = options.sequence_parallel_enabled
-          ? reduce_scatter_to_sequence_parallel_region(y, sequence, over)
-          : detail::reduce_in_place(y, over);
-  y = y.to(dtype);
+  y = reduce(std::move(y), sequence, options.reduce_dtype, over);
   if (!bias.defined()) {
     return y;
   }
@@ -217,23 +240,47 @@ Tensor parallel_embedding(const Tensor& ids, const Tensor& weight,
   const GroupPtr over = detail::resolve_group(group, kEmbedding);
   check_defined(ids, "input", kEmbedding);
   check_weight(weight, kEmbedding);
-  check_rows_of_parts(options.num_embeddings, weight.size(0), over->size(),
-                      "num_embeddings", kEmbedding);
-  int64_t sequence = 0;
+  const int64_t parts = over->size();
+  const bool by_columns = options.shard_across_embedding;
+  const int64_t padded_dim =
+      by_columns ? parts * weight.size(1) : weight.size(1);
+  const int64_t embedding_dim = by_columns && options.embedding_dim >= 0
+                                    ? options.embedding_dim
+                                    : padded_dim;
+  if (by_columns) {
+    check_arg(weight.size(0) == options.num_embeddings, kEmbedding,
+              ": the weight has ", weight.size(0),
+              " rows; expected num_embeddings ", options.num_embeddings,
+              " where columns are split");
+    check_rows_of_parts(embedding_dim, weight.size(1), parts, "embedding_dim",
+                        kEmbedding);
+  } else {
+    check_rows_of_parts(options.num_embeddings, weight.size(0), parts,
+                        "num_embeddings", kEmbedding);
+  }
+  std::optional<int64_t> sequence;
   if (options.sequence_parallel_enabled) {
     c10::SmallVector<int64_t, 6> shape(ids.sizes().begin(), ids.sizes().end());
-    shape.push_back(weight.size(1));
-    sequence = sequence_dim(shape, options.sequence_dimension, over->size(),
-                            kEmbedding);
+    shape.push_back(embedding_dim);
+    sequence =
+        sequence_dim(shape, options.sequence_dimension, parts, kEmbedding);
   }
   if (detail::is_recording()) {
     return detail::parallel_embedding_op(ids, weight, options, over);
   }
-  const Tensor y = detail::vocab_embedding(weight, ids, options.num_embeddings,
-                                           options.padding_idx, over);
-  return options.sequence_parallel_enabled
-             ? reduce_scatter_to_sequence_parallel_region(y, sequence, over)
-             : detail::reduce_in_place(y, over);
+  Tensor y = detail::vocab_embedding(weight, ids, options.num_embeddings,
+                                     options.padding_idx,
+                                     /*rows_are_split=*/!by_columns, over);
+  if (!by_columns) {
+    return reduce(std::move(y), sequence, options.reduce_dtype, over);
+  }
+  y = gather_from_tensor_model_parallel_region(y, -1, over);
+  if (embedding_dim != padded_dim) {
+    y = y.narrow(-1, 0, embedding_dim);
+  }
+  return sequence.has_value()
+             ? scatter_to_sequence_parallel_region(y, *sequence, over)
+             : y;
 }
 
 }  // namespace colonnade::parallel_layers::functional

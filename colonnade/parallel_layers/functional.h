@@ -35,6 +35,8 @@ struct ColumnParallelOptions {
   /// Whole sizes of the parts of a fused output, as the weight was split;
   /// empty: one part. Not owned.
   at::IntArrayRef segments = {};
+  /// In which the gradient of a whole input is added up; empty: its own.
+  std::optional<at::ScalarType> reduce_dtype = {};
 };
 
 /// Y = X A^T + b, the rows of A and b split over P ranks.
@@ -59,6 +61,9 @@ struct RowParallelOptions {
       {};  ///< Empty: that of the product.
   /// Whole, without padding; -1: P times the columns of the weight.
   int64_t input_size = -1;
+  /// Whole sizes of the parts of a fused input, as the weight was split; empty:
+  /// one part. Not owned.
+  at::IntArrayRef segments = {};
 };
 
 /// Y = X A^T + b, the columns of A split over P ranks; b is whole and added
@@ -81,12 +86,21 @@ struct ParallelEmbeddingOptions {
   std::optional<int64_t> padding_idx = {};  ///< Gets no gradient.
   bool sequence_parallel_enabled = false;
   int64_t sequence_dimension = 0;
+  /// The table is split along its columns, not its rows.
+  bool shard_across_embedding = false;
+  /// Whole, without padding, where columns are split; -1: P times those of the
+  /// weight.
+  int64_t embedding_dim = -1;
+  /// In which rows, of which one rank has other than zeros, are added up;
+  /// empty: the table's. Columns are not added up.
+  std::optional<at::ScalarType> reduce_dtype = {};
 };
 
-/// Rows of a table whose rows are split over P ranks.
+/// Rows of a table that is split over P ranks.
 ///
 /// ids     int32 or int64 of any shape, equal on every rank
-/// weight  [ceil(num_embeddings / P), embedding_dim]
+/// weight  [ceil(num_embeddings / P), embedding_dim], or
+///         [num_embeddings, embedding_dim / P]
 /// Output  [ids..., embedding_dim]; with sequence parallelism this rank's part
 ///         of the sequence
 /// Errors  InvalidArgument with the id and the limit where an id is outside

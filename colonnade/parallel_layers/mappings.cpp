@@ -28,6 +28,7 @@ namespace {
 using at::Tensor;
 using c10::DispatchKeySet;
 using torch::autograd::variable_list;
+using OptionalType = std::optional<at::ScalarType>;
 
 // Names of the ops and of the functions alike; subjects of their errors.
 constexpr const char* kCopyTo = "copy_to_tensor_model_parallel_region";
@@ -51,7 +52,7 @@ Group& group_named(std::string_view name) {
 // of one the call; a recorded graph does not, and gets a copy, as the schemas
 // promise.
 
-Tensor copy_to_kernel(const Tensor& x, std::string_view) {
+Tensor copy_to_kernel(const Tensor& x, std::string_view, OptionalType) {
   return x.alias();
 }
 
@@ -83,7 +84,7 @@ Tensor gather_from_kernel(const Tensor& x, int64_t dim,
 
 Tensor gather_from_sequence_kernel(const Tensor& x, int64_t dim,
                                    bool /*to_model_parallel*/,
-                                   std::string_view group) {
+                                   std::string_view group, OptionalType) {
   return detail::all_gather(x, detail::wrap_dim(x, dim, kGatherFromSequence),
                             group_named(group));
 }
@@ -121,13 +122,19 @@ struct MappingBackward final : torch::autograd::Node {
       return {Tensor()};
     }
     const detail::SavedContextScope scope(saved);
-    return {transpose(std::move(grads[0]), dim, group)};
+    Tensor grad = std::move(grads[0]);
+    const at::ScalarType dtype = grad.scalar_type();
+    if (!reduce_dtype.has_value() || *reduce_dtype == dtype) {
+      return {transpose(std::move(grad), dim, group)};
+    }
+    return {transpose(grad.to(*reduce_dtype), dim, group).to(dtype)};
   }
   std::string name() const override { return mapping; }
 
   const char* mapping = nullptr;
   Transpose transpose = nullptr;
   int64_t dim = 0;
+  OptionalType reduce_dtype;
   GroupPtr group;
   detail::SavedContext saved;
 };
@@ -137,7 +144,8 @@ struct MappingBackward final : torch::autograd::Node {
 std::shared_ptr<MappingBackward> backward_node(const char* name,
                                                const Tensor& x, int64_t dim,
                                                std::string_view group,
-                                               Transpose transpose) {
+                                               Transpose transpose,
+                                               OptionalType reduce_dtype = {}) {
   check_arg(!torch::autograd::isFwGradDefined(x), name,
             ": forward-mode derivatives are not supported");
   if (!torch::autograd::compute_requires_grad(x)) {
@@ -149,6 +157,7 @@ std::shared_ptr<MappingBackward> backward_node(const char* name,
   node->mapping = name;
   node->transpose = transpose;
   node->dim = dim;
+  node->reduce_dtype = reduce_dtype;
   node->group = node->saved.context->group(group);
   return node;
 }
@@ -156,9 +165,9 @@ std::shared_ptr<MappingBackward> backward_node(const char* name,
 /// The Autograd kernel of the op called `name`: the kernel below, and a node.
 template <const char* const& name, typename... Args>
 Tensor differentiable(DispatchKeySet keys, const Tensor& x, int64_t dim,
-                      std::string_view group, Transpose transpose,
-                      Args... args) {
-  const auto node = backward_node(name, x, dim, group, transpose);
+                      std::string_view group, OptionalType reduce_dtype,
+                      Transpose transpose, Args... args) {
+  const auto node = backward_node(name, x, dim, group, transpose, reduce_dtype);
   // A view is still to pass ADInplaceOrView.
   using Below =
       std::conditional_t<&name == &kCopyTo, at::AutoDispatchBelowAutograd,
@@ -188,20 +197,21 @@ Tensor reduce_gradient(Tensor grad, int64_t, const GroupPtr& group) {
 }
 
 Tensor copy_to_autograd(DispatchKeySet keys, const Tensor& x,
-                        std::string_view group) {
-  return differentiable<kCopyTo>(keys, x, 0, group, &reduce_gradient, group);
+                        std::string_view group, OptionalType reduce_dtype) {
+  return differentiable<kCopyTo>(keys, x, 0, group, reduce_dtype,
+                                 &reduce_gradient, group, reduce_dtype);
 }
 
 /// Tells autograd that the copy shares memory. Its history cannot be made anew
 /// after a change in place, as that of torch's views is, so autograd refuses
 /// such a change.
 Tensor copy_to_view(DispatchKeySet keys, const Tensor& x,
-                    std::string_view group) {
+                    std::string_view group, OptionalType reduce_dtype) {
   using torch::autograd::CreationMeta;
   Tensor y = [&] {
     const at::AutoDispatchBelowADInplaceOrView below;
-    return op<kCopyTo, std::string_view>().redispatch(
-        keys & c10::after_ADInplaceOrView_keyset, x, group);
+    return op<kCopyTo, std::string_view, OptionalType>().redispatch(
+        keys & c10::after_ADInplaceOrView_keyset, x, group, reduce_dtype);
   }();
   const CreationMeta made_in =
       c10::InferenceMode::is_enabled() ? CreationMeta::INFERENCE_MODE
@@ -219,7 +229,7 @@ Tensor copy_to_gradient(Tensor grad, int64_t, const GroupPtr& group) {
 
 Tensor reduce_from_autograd(DispatchKeySet keys, const Tensor& x,
                             std::string_view group) {
-  return differentiable<kReduceFrom>(keys, x, 0, group, &copy_to_gradient,
+  return differentiable<kReduceFrom>(keys, x, 0, group, {}, &copy_to_gradient,
                                      group);
 }
 
@@ -263,7 +273,7 @@ Tensor& reduce_in_place_version(DispatchKeySet keys, Tensor& x,
 // Functionalization, which torch.compile does before it compiles, takes no op
 // of ours that returns what it was given: the same in ops that it knows.
 
-Tensor copy_to_functional(const Tensor& x, std::string_view) {
+Tensor copy_to_functional(const Tensor& x, std::string_view, OptionalType) {
   return x.alias();
 }
 
@@ -274,21 +284,21 @@ Tensor& reduce_in_place_functional(Tensor& x, std::string_view group) {
 Tensor scatter_to_autograd(DispatchKeySet keys, const Tensor& x, int64_t dim,
                            std::string_view group) {
   return differentiable<kScatterTo>(
-      keys, x, dim, group,
+      keys, x, dim, group, {},
       &transposed<&gather_from_tensor_model_parallel_region>, dim, group);
 }
 
 Tensor gather_from_autograd(DispatchKeySet keys, const Tensor& x, int64_t dim,
                             std::string_view group) {
   return differentiable<kGatherFrom>(
-      keys, x, dim, group,
+      keys, x, dim, group, {},
       &transposed<&scatter_to_tensor_model_parallel_region>, dim, group);
 }
 
 Tensor scatter_to_sequence_autograd(DispatchKeySet keys, const Tensor& x,
                                     int64_t dim, std::string_view group) {
   return differentiable<kScatterToSequence>(
-      keys, x, dim, group,
+      keys, x, dim, group, {},
       [](Tensor grad, int64_t saved_dim, const GroupPtr& saved) {
         return gather_from_sequence_parallel_region(
             grad, saved_dim, /*to_model_parallel=*/false, saved);
@@ -298,19 +308,20 @@ Tensor scatter_to_sequence_autograd(DispatchKeySet keys, const Tensor& x,
 
 Tensor gather_from_sequence_autograd(DispatchKeySet keys, const Tensor& x,
                                      int64_t dim, bool to_model_parallel,
-                                     std::string_view group) {
+                                     std::string_view group,
+                                     OptionalType reduce_dtype) {
   return differentiable<kGatherFromSequence>(
-      keys, x, dim, group,
+      keys, x, dim, group, reduce_dtype,
       to_model_parallel
           ? &transposed<&reduce_scatter_to_sequence_parallel_region>
           : &transposed<&scatter_to_sequence_parallel_region>,
-      dim, to_model_parallel, group);
+      dim, to_model_parallel, group, reduce_dtype);
 }
 
 Tensor reduce_scatter_autograd(DispatchKeySet keys, const Tensor& x,
                                int64_t dim, std::string_view group) {
   return differentiable<kReduceScatterToSequence>(
-      keys, x, dim, group,
+      keys, x, dim, group, {},
       [](Tensor grad, int64_t saved_dim, const GroupPtr& saved) {
         return gather_from_sequence_parallel_region(
             grad, saved_dim, /*to_model_parallel=*/true, saved);
@@ -324,22 +335,19 @@ bool needs_no_call(const Group& group) {
 }
 
 /// Calls the op called `name`, where it is not the identity.
-template <const char* const& name, typename... Args>
-Tensor along_dim(const Tensor& x, int64_t dim, const GroupPtr& group,
-                 Args... args) {
+template <const char* const& name>
+Tensor along_dim(const Tensor& x, int64_t dim, const GroupPtr& group) {
   const GroupPtr over = detail::resolve_group(group, name);
   detail::wrap_dim(x, dim, name);
-  if (needs_no_call(*over)) {
-    return x;
-  }
-  return op<name, int64_t, Args..., std::string_view>().call(x, dim, args...,
-                                                             over->name());
+  return needs_no_call(*over)
+             ? x
+             : op<name, int64_t, std::string_view>().call(x, dim, over->name());
 }
 
 TORCH_LIBRARY(colonnade, m) {
   m.def(
-      "copy_to_tensor_model_parallel_region(Tensor(a) x, str group)"
-      " -> Tensor(a)");
+      "copy_to_tensor_model_parallel_region(Tensor(a) x, str group,"
+      " ScalarType? reduce_dtype=None) -> Tensor(a)");
   m.def(
       "reduce_from_tensor_model_parallel_region(Tensor x, str group)"
       " -> Tensor");
@@ -357,7 +365,8 @@ TORCH_LIBRARY(colonnade, m) {
       " -> Tensor");
   m.def(
       "gather_from_sequence_parallel_region(Tensor x, int dim,"
-      " bool to_model_parallel, str group) -> Tensor");
+      " bool to_model_parallel, str group, ScalarType? reduce_dtype=None)"
+      " -> Tensor");
   m.def(
       "reduce_scatter_to_sequence_parallel_region(Tensor x, int dim,"
       " str group) -> Tensor");
@@ -398,11 +407,13 @@ TORCH_LIBRARY_IMPL(colonnade, Autograd, m) {
 }  // namespace
 
 Tensor copy_to_tensor_model_parallel_region(const Tensor& x,
-                                            const GroupPtr& group) {
+                                            const GroupPtr& group,
+                                            OptionalType reduce_dtype) {
   const GroupPtr over = detail::resolve_group(group, kCopyTo);
   return needs_no_call(*over)
              ? x
-             : op<kCopyTo, std::string_view>().call(x, over->name());
+             : op<kCopyTo, std::string_view, OptionalType>().call(
+                   x, over->name(), reduce_dtype);
 }
 
 Tensor reduce_from_tensor_model_parallel_region(const Tensor& x,
@@ -437,9 +448,17 @@ Tensor scatter_to_sequence_parallel_region(const Tensor& x,
 Tensor gather_from_sequence_parallel_region(const Tensor& x,
                                             int64_t sequence_dimension,
                                             bool to_model_parallel,
-                                            const GroupPtr& group) {
-  return along_dim<kGatherFromSequence>(x, sequence_dimension, group,
-                                        to_model_parallel);
+                                            const GroupPtr& group,
+                                            OptionalType reduce_dtype) {
+  const GroupPtr over = detail::resolve_group(group, kGatherFromSequence);
+  detail::wrap_dim(x, sequence_dimension, kGatherFromSequence);
+  if (needs_no_call(*over)) {
+    return x;
+  }
+  return op<kGatherFromSequence, int64_t, bool, std::string_view,
+            OptionalType>()
+      .call(x, sequence_dimension, to_model_parallel, over->name(),
+            reduce_dtype);
 }
 
 Tensor reduce_scatter_to_sequence_parallel_region(const Tensor& x,

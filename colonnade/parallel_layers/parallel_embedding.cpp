@@ -31,12 +31,19 @@ void ParallelEmbeddingImpl::reset() {
               index, " is outside [", -size, ", ", size, ")");
     index = index < 0 ? index + size : index;
   }
+  const ShardSpec spec =
+      options.shard_across_embedding()
+          ? detail::layer_spec({.layer = "ParallelEmbedding",
+                                .name = "embedding_dim",
+                                .dim = 1,
+                                .size = options.embedding_dim(),
+                                .pad = options.pad()},
+                               *group)
+          : ShardSpec::padded(/*dim=*/0, size, group->rank(), group->size());
   weight = register_parameter(
       "weight",
-      detail::empty_shard(
-          {size, options.embedding_dim()},
-          ShardSpec::padded(/*dim=*/0, size, group->rank(), group->size()),
-          *group, at::device(options.device()).dtype(options.dtype())));
+      detail::empty_shard({size, options.embedding_dim()}, spec, *group,
+                          at::device(options.device()).dtype(options.dtype())));
   reset_parameters();
 }
 
@@ -60,7 +67,10 @@ at::Tensor ParallelEmbeddingImpl::forward(const at::Tensor& ids) {
       {.num_embeddings = options.num_embeddings(),
        .padding_idx = options.padding_idx(),
        .sequence_parallel_enabled = options.sequence_parallel_enabled(),
-       .sequence_dimension = options.sequence_dimension()},
+       .sequence_dimension = options.sequence_dimension(),
+       .shard_across_embedding = options.shard_across_embedding(),
+       .embedding_dim = options.embedding_dim(),
+       .reduce_dtype = options.reduce_dtype()},
       options.group());
 }
 

@@ -32,17 +32,27 @@ struct COLONNADE_API ParallelEmbeddingOptions {
   /// The output is this rank's part of the sequence.
   TORCH_ARG(bool, sequence_parallel_enabled) = false;
   TORCH_ARG(int64_t, sequence_dimension) = 0;
+  /// Splits the table's columns instead of its rows: embedding_dim must then
+  /// divide, and the output is gathered.
+  TORCH_ARG(bool, shard_across_embedding) = false;
+  /// Pads an embedding_dim that does not divide, in memory only; rows always
+  /// are.
+  TORCH_ARG(bool, pad) = false;
+  /// In which rows, of which one rank has other than zeros, are added up;
+  /// empty: the table's dtype.
+  TORCH_ARG(std::optional<at::ScalarType>, reduce_dtype);
 };
 
-/// A lookup table whose rows are split over P ranks; the last ranks hold fewer
-/// where num_embeddings does not divide.
+/// A lookup table whose rows, or columns, are split over P ranks; the last
+/// ranks hold fewer rows where num_embeddings does not divide.
 ///
 /// Input   integers of any shape, equal on every rank
 /// Output  [input..., embedding_dim]
 /// Init    that of torch::nn::Embedding, bit for bit
-/// Wire    an all-reduce of the output
+/// Wire    an all-reduce of the output; of split columns an all-gather
 /// Errors  InvalidArgument with the id and the limit where an id is outside
-///         [0, num_embeddings)
+///         [0, num_embeddings); where embedding_dim is to be split and does not
+///         divide
 /// Source  Shoeybi et al. 2019 (arXiv 1909.08053), section 3
 class COLONNADE_API ParallelEmbeddingImpl
     : public torch::nn::Cloneable<ParallelEmbeddingImpl> {
@@ -62,7 +72,9 @@ class COLONNADE_API ParallelEmbeddingImpl
 
   ParallelEmbeddingOptions options;
   CallSite call_site{"ParallelEmbedding"};  ///< For errors; see name_layers.
-  at::Tensor weight;  ///< [ceil(num_embeddings / P), embedding_dim]
+  /// [ceil(num_embeddings / P), embedding_dim], or
+  /// [num_embeddings, embedding_dim / P]
+  at::Tensor weight;
 };
 TORCH_MODULE(ParallelEmbedding);
 

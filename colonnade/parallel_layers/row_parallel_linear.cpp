@@ -29,12 +29,13 @@ void RowParallelLinearImpl::reset() {
       options.reduce_output() || !options.bias() || options.skip_bias_add(),
       "RowParallelLinear: a bias cannot be added to an output that is "
       "not reduced; set bias to false or skip_bias_add to true");
-  const ShardSpec spec = detail::linear_spec({.layer = "RowParallelLinear",
-                                              .name = "input_size",
-                                              .dim = 1,
-                                              .size = options.input_size(),
-                                              .pad = options.pad()},
-                                             *group);
+  const ShardSpec spec = detail::layer_spec({.layer = "RowParallelLinear",
+                                             .name = "input_size",
+                                             .dim = 1,
+                                             .size = options.input_size(),
+                                             .segments = options.segments(),
+                                             .pad = options.pad()},
+                                            *group);
   const at::TensorOptions place =
       at::device(options.device()).dtype(options.dtype());
   weight = register_parameter(
@@ -64,7 +65,8 @@ at::Tensor RowParallelLinearImpl::forward(const at::Tensor& x) {
        .sequence_dimension = options.sequence_dimension(),
        .reduce_output = options.reduce_output(),
        .reduce_dtype = options.reduce_dtype(),
-       .input_size = options.input_size()},
+       .input_size = options.input_size(),
+       .segments = options.segments()},
       options.group());
 }
 

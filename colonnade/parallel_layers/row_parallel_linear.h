@@ -14,6 +14,7 @@
 #include <memory>
 #include <optional>
 #include <ostream>
+#include <vector>
 
 namespace colonnade::parallel_layers {
 
@@ -34,6 +35,10 @@ struct COLONNADE_API RowParallelLinearOptions {
   /// The output is this rank's part of the sequence. Needs input_is_parallel.
   TORCH_ARG(bool, sequence_parallel_enabled) = false;
   TORCH_ARG(int64_t, sequence_dimension) = 0;
+  /// Sizes of the parts of a fused input, each split by itself, as a
+  /// ColumnParallelLinear of these segments leaves them; empty: one part. Not
+  /// with `pad`.
+  TORCH_ARG(std::vector<int64_t>, segments);
   /// Pads an input_size that does not divide over the ranks, in memory only.
   TORCH_ARG(bool, pad) = false;
   /// `forward` leaves the bias out, for a caller that fuses it.

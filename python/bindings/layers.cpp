@@ -26,6 +26,7 @@ namespace pl = parallel_layers;
 using at::Tensor;
 using OptionalTensor = std::optional<Tensor>;
 using OptionalName = std::optional<std::string>;
+using OptionalType = std::optional<at::ScalarType>;
 
 /// The group of that name; none: null, for the current tensor-parallel group.
 GroupPtr group_called(const OptionalName& name) {
@@ -37,6 +38,7 @@ Tensor column_parallel_linear(const Tensor& x, const Tensor& weight,
                               bool sequence_parallel_enabled,
                               int64_t sequence_dimension, int64_t output_size,
                               const std::vector<int64_t>& segments,
+                              OptionalType reduce_dtype,
                               const OptionalName& group) {
   return pl::functional::column_parallel_linear(
       x, weight, bias.value_or(Tensor()),
@@ -44,7 +46,8 @@ Tensor column_parallel_linear(const Tensor& x, const Tensor& weight,
        .sequence_parallel_enabled = sequence_parallel_enabled,
        .sequence_dimension = sequence_dimension,
        .output_size = output_size,
-       .segments = segments},
+       .segments = segments,
+       .reduce_dtype = reduce_dtype},
       group_called(group));
 }
 
@@ -52,8 +55,9 @@ Tensor row_parallel_linear(const Tensor& x, const Tensor& weight,
                            const OptionalTensor& bias, bool input_is_parallel,
                            bool sequence_parallel_enabled,
                            int64_t sequence_dimension, bool reduce_output,
-                           std::optional<at::ScalarType> reduce_dtype,
-                           int64_t input_size, const OptionalName& group) {
+                           OptionalType reduce_dtype, int64_t input_size,
+                           const std::vector<int64_t>& segments,
+                           const OptionalName& group) {
   return pl::functional::row_parallel_linear(
       x, weight, bias.value_or(Tensor()),
       {.input_is_parallel = input_is_parallel,
@@ -61,7 +65,8 @@ Tensor row_parallel_linear(const Tensor& x, const Tensor& weight,
        .sequence_dimension = sequence_dimension,
        .reduce_output = reduce_output,
        .reduce_dtype = reduce_dtype,
-       .input_size = input_size},
+       .input_size = input_size,
+       .segments = segments},
       group_called(group));
 }
 
@@ -70,13 +75,18 @@ Tensor parallel_embedding(const Tensor& ids, const Tensor& weight,
                           std::optional<int64_t> padding_idx,
                           bool sequence_parallel_enabled,
                           int64_t sequence_dimension,
+                          bool shard_across_embedding, int64_t embedding_dim,
+                          OptionalType reduce_dtype,
                           const OptionalName& group) {
   return pl::functional::parallel_embedding(
       ids, weight,
       {.num_embeddings = num_embeddings,
        .padding_idx = padding_idx,
        .sequence_parallel_enabled = sequence_parallel_enabled,
-       .sequence_dimension = sequence_dimension},
+       .sequence_dimension = sequence_dimension,
+       .shard_across_embedding = shard_across_embedding,
+       .embedding_dim = embedding_dim,
+       .reduce_dtype = reduce_dtype},
       group_called(group));
 }
 
@@ -124,8 +134,14 @@ void bind_mapping(py::module_& m, const char* name) {
 }
 
 void bind_mappings(py::module_& m) {
-  bind_mapping<&pl::copy_to_tensor_model_parallel_region>(
-      m, "copy_to_tensor_model_parallel_region");
+  m.def(
+      "copy_to_tensor_model_parallel_region",
+      [](const Tensor& x, const OptionalName& group, OptionalType dtype) {
+        return pl::copy_to_tensor_model_parallel_region(x, group_called(group),
+                                                        dtype);
+      },
+      py::arg("x"), py::arg("group"), py::arg("reduce_dtype") = py::none(),
+      ReleaseGil());
   bind_mapping<&pl::reduce_from_tensor_model_parallel_region>(
       m, "reduce_from_tensor_model_parallel_region");
   bind_mapping<&pl::scatter_to_tensor_model_parallel_region>(
@@ -139,11 +155,12 @@ void bind_mappings(py::module_& m) {
   m.def(
       "gather_from_sequence_parallel_region",
       [](const Tensor& x, int64_t dim, bool to_model_parallel,
-         const OptionalName& group) {
+         const OptionalName& group, OptionalType dtype) {
         return pl::gather_from_sequence_parallel_region(
-            x, dim, to_model_parallel, group_called(group));
+            x, dim, to_model_parallel, group_called(group), dtype);
       },
-      ReleaseGil());
+      py::arg("x"), py::arg("dim"), py::arg("to_model_parallel"),
+      py::arg("group"), py::arg("reduce_dtype") = py::none(), ReleaseGil());
 }
 
 void bind_training(py::module_& m) {

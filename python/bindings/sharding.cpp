@@ -78,24 +78,24 @@ void bind_spec(py::module_& m) {
           [](const SpecTuple& state) { return std::apply(make_spec, state); }));
 }
 
-ShardSpec linear_spec(const std::string& layer, const std::string& name,
-                      int64_t dim, int64_t size,
-                      const std::vector<int64_t>& segments, bool pad,
-                      const GroupPtr& group) {
-  return parallel_layers::detail::linear_spec({.layer = layer,
-                                               .name = name,
-                                               .dim = dim,
-                                               .size = size,
-                                               .segments = segments,
-                                               .pad = pad},
-                                              *group);
+ShardSpec layer_spec(const std::string& layer, const std::string& name,
+                     int64_t dim, int64_t size,
+                     const std::vector<int64_t>& segments, bool pad,
+                     const GroupPtr& group) {
+  return parallel_layers::detail::layer_spec({.layer = layer,
+                                              .name = name,
+                                              .dim = dim,
+                                              .size = size,
+                                              .segments = segments,
+                                              .pad = pad},
+                                             *group);
 }
 
 }  // namespace
 
 void bind_sharding(py::module_& m) {
   bind_spec(m);
-  m.def("linear_spec", &linear_spec);
+  m.def("layer_spec", &layer_spec);
   m.def("padded_spec", [](int64_t dim, int64_t size, const GroupPtr& group) {
     return ShardSpec::padded(dim, size, group->rank(), group->size());
   });

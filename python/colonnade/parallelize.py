@@ -1,8 +1,10 @@
 """Splits models that were not written for this library."""
 
+import functools
 import re
 from collections.abc import Callable
 
+import torch
 from torch import nn
 
 from . import _core
@@ -10,22 +12,81 @@ from .parallel_layers import (
     ColumnParallelLinear,
     ParallelEmbedding,
     RowParallelLinear,
+    gather_from_sequence_parallel_region,
     load,
     move_model_to_device,
+    scatter_to_sequence_parallel_region,
+    sum_gradients_over_sequence,
 )
 
-# What a plan may say of a module: the layer that takes its place, and its
-# options. The names are those of transformers, and plainer ones.
-_STYLES: dict[str, tuple[type, dict]] = {
-    "colwise": (ColumnParallelLinear, {"gather_output": False}),
+_SEQUENCE = {"sequence_parallel_enabled": True}
+_SPLIT_OUTPUT = {"gather_output": False}
+_SPLIT_INPUT = {"input_is_parallel": True}
+
+# What a plan may say of a linear or embedding layer: the layer that takes its
+# place, and its options. The names are those of transformers, and plainer ones.
+_LAYERS: dict[str, tuple[type, dict]] = {
+    "colwise": (ColumnParallelLinear, _SPLIT_OUTPUT),
     "colwise_gather_output": (ColumnParallelLinear, {"pad": True}),
     "colwise_rep": (ColumnParallelLinear, {"pad": True}),
-    "rowwise": (RowParallelLinear, {"input_is_parallel": True}),
+    "packed_colwise": (ColumnParallelLinear, {"stride": 2, **_SPLIT_OUTPUT}),
+    "colwise_sequence": (ColumnParallelLinear, _SEQUENCE | _SPLIT_OUTPUT),
+    "colwise_sequence_gather_output":
+        (ColumnParallelLinear, {"pad": True, **_SEQUENCE}),
+    "rowwise": (RowParallelLinear, _SPLIT_INPUT),
     "rowwise_rep": (RowParallelLinear, {}),
-    "embedding_rowwise": (ParallelEmbedding, {}),
+    "rowwise_split_input": (RowParallelLinear, {}),
+    "packed_rowwise": (RowParallelLinear, {"stride": 2, **_SPLIT_INPUT}),
+    "rowwise_sequence": (RowParallelLinear, _SEQUENCE | _SPLIT_INPUT),
     "vocabulary": (ParallelEmbedding, {}),
+    "embedding_rowwise": (ParallelEmbedding, {}),
+    "vocabulary_sequence": (ParallelEmbedding, _SEQUENCE),
+    "embedding_colwise":
+        (ParallelEmbedding, {"shard_across_embedding": True, "pad": True}),
 }
-_REPLICATED = "replicated"  # as it is
+_REPLICATED = ("replicated", "replicate")  # as they are
+
+
+def _on_first_tensor(f: Callable, module: nn.Module, args, kwargs):
+    """The inputs of a module with `f` of the first one that is a tensor."""
+    for i, x in enumerate(args):
+        if isinstance(x, torch.Tensor):
+            return (*args[:i], f(x), *args[i + 1:]), kwargs
+    for name, x in kwargs.items():
+        if isinstance(x, torch.Tensor):
+            return args, {**kwargs, name: f(x)}
+    raise _core.InvalidArgument(
+        f"parallelize: {type(module).__name__} was called with no tensor, of "
+        f"which the plan makes another part of the sequence")
+
+
+def _scatter_input(module: nn.Module, dim: int) -> None:
+    module.register_forward_pre_hook(
+        functools.partial(_on_first_tensor, functools.partial(
+            scatter_to_sequence_parallel_region, sequence_dimension=dim)),
+        with_kwargs=True)
+
+
+def _gather_input(module: nn.Module, dim: int) -> None:
+    # Layers behind it add up the gradients of their inputs by themselves.
+    module.register_forward_pre_hook(
+        functools.partial(_on_first_tensor, functools.partial(
+            gather_from_sequence_parallel_region, sequence_dimension=dim,
+            to_model_parallel=False)),
+        with_kwargs=True)
+
+
+def _sum_gradients(module: nn.Module, dim: int) -> None:
+    sum_gradients_over_sequence(module)
+
+
+# What a plan may say of any module, which stays.
+_ADDITIONS: dict[str, Callable[[nn.Module, int], None]] = {
+    "sequence_parallel": _sum_gradients,
+    "replicated_with_grad_allreduce": _sum_gradients,
+    "scatter_sequence": _scatter_input,
+    "gather_sequence": _gather_input,
+}
 
 # Numbers of heads in a model's config: each rank attends with whole ones.
 _HEADS = ("num_attention_heads", "num_key_value_heads")
@@ -48,14 +109,16 @@ def _plan_of(model: nn.Module) -> dict[str, str]:
 
 
 def _fits(style: str, module: nn.Module) -> bool:
-    layer, _ = _STYLES[style]
+    if style in _ADDITIONS:
+        return True
+    layer, _ = _LAYERS[style]
     wanted = nn.Embedding if layer is ParallelEmbedding else nn.Linear
     return isinstance(module, wanted)
 
 
 def _choose(model: nn.Module, plan: dict[str, str],
             complaints: list[str]) -> dict[str, str]:
-    """The style of each module that is to be replaced, by its name."""
+    """The style of each module that is not just replicated, by its name."""
     chosen: dict[str, str] = {}
     modules = dict(model.named_modules())
     for pattern, style in plan.items():
@@ -63,12 +126,12 @@ def _choose(model: nn.Module, plan: dict[str, str],
         found = [name for name in modules if name and matches(name)]
         if not found:
             complaints.append(f"{pattern}: matches no module")
-        if style == _REPLICATED:
+        if style in _REPLICATED:
             continue
-        if style not in _STYLES:
+        if style not in _LAYERS and style not in _ADDITIONS:
             complaints.append(
                 f"{pattern}: {style!r} is no style; there are "
-                f"{', '.join([*_STYLES, _REPLICATED])}")
+                f"{', '.join([*_LAYERS, *_ADDITIONS, *_REPLICATED])}")
             continue
         for name in found:
             if _fits(style, modules[name]):
@@ -134,18 +197,39 @@ def _finish_buffers(model: nn.Module, was_on_meta: list[nn.Module]) -> None:
 
 
 def parallelize(model: nn.Module, plan: dict[str, str] | None = None, *,
-                weights=None) -> nn.Module:
+                weights=None, sequence_dimension: int = 1) -> nn.Module:
     """Replaces linear and embedding layers of a model by parallel ones, in
     place, with this rank's part of their weights; returns the model. The model
     may be on the meta device.
 
-    plan     styles by patterns of names, in which * stands for one part:
-             "colwise" (the output stays split), "rowwise" (the input is split),
-             "colwise_gather_output", "rowwise_rep" (a whole input),
-             "vocabulary" (an embedding's rows), "replicated". None: the model's
-             own tp_plan, which models of transformers carry
+    plan     styles by patterns of names, in which * stands for one part.
+             None: the model's own tp_plan, which models of transformers carry.
+
+             of linear layers
+               "colwise"                the output stays split
+               "colwise_gather_output"  the output is whole
+               "rowwise"                the input is split already
+               "rowwise_split_input"    the input is whole
+               "packed_colwise", "packed_rowwise"  two layers in one (gate, up)
+             of embeddings
+               "vocabulary"             the rows are split
+               "embedding_colwise"      the columns are split
+             "replicated"               as it is, whole on every rank
+             with activations between layers split along the sequence, too
+               "scatter_sequence"       the first tensor that the module takes
+                                        is whole; it gets this rank's part
+               "gather_sequence"        the other way round
+               "sequence_parallel"      computes with a part of the sequence:
+                                        gradients of what is not split are
+                                        summed over ranks
+               "vocabulary_sequence", "rowwise_sequence"  the output is a part
+               "colwise_sequence", "colwise_sequence_gather_output"  the input
+                                        is a part
+
+             transformers' other names of these are taken as well.
     weights  a folder or file of safetensors, as of Hugging Face: each rank
              reads only its part
+    sequence_dimension  of the activations
     Raises   one InvalidArgument that lists every pattern that matches nothing,
              size that does not divide and number of heads that does not suit;
              the model is then unchanged
@@ -155,12 +239,17 @@ def parallelize(model: nn.Module, plan: dict[str, str] | None = None, *,
     complaints: list[str] = []
     _check_heads(model, complaints)
     chosen = _choose(model, plan, complaints)
-    dense = {name: model.get_submodule(name) for name in chosen}
+    added = {name: _ADDITIONS[style] for name, style in chosen.items()
+             if style in _ADDITIONS}
+    dense = {name: model.get_submodule(name) for name in chosen
+             if name not in added}
     layers = {}
-    for name, style in chosen.items():
-        layer, options = _STYLES[style]
+    for name, module in dense.items():
+        layer, options = _LAYERS[chosen[name]]
+        if "sequence_parallel_enabled" in options:
+            options = {**options, "sequence_dimension": sequence_dimension}
         try:
-            layers[name] = layer.from_dense(dense[name], **options)
+            layers[name] = layer.from_dense(module, **options)
         except _core.InvalidArgument as error:
             complaints.append(f"{name}: {error}")
     if not complaints:
@@ -171,6 +260,8 @@ def parallelize(model: nn.Module, plan: dict[str, str] | None = None, *,
             f"{type(model).__name__}:\n  " + "\n  ".join(complaints))
     for name, layer in layers.items():
         _replace(model, name, layer)
+    for name, add in added.items():
+        add(model.get_submodule(name), sequence_dimension)
     if weights is not None:
         _load_weights(model, weights)
     return model

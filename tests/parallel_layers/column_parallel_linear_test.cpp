@@ -259,6 +259,32 @@ TEST_P(ColumnParallelLinearTest, LowPrecisionMatchesDense) {
   });
 }
 
+TEST_P(ColumnParallelLinearTest, AddsUpGradientsInTheDtypeAskedFor) {
+  const int ranks = GetParam();
+  run_tensor_parallel(ranks, [&](const GroupPtr&) {
+    for (const bool sequence : {false, true}) {
+      // 256 + 1 is 256 in bf16: lost if the sum over ranks is taken in it.
+      Tensor weight = at::zeros({12, 1}, at::kBFloat16);
+      weight[0][0] = 256;
+      if (ranks > 1) {
+        weight[11][0] = 1;
+        weight[12 / ranks][0] = weight[12 / ranks][0].item<double>() + 1;
+      }
+      ColumnParallelLinear layer(Options(1, 12)
+                                     .dtype(at::kBFloat16)
+                                     .bias(false)
+                                     .gather_output(false)
+                                     .sequence_parallel_enabled(sequence)
+                                     .reduce_dtype(at::kFloat));
+      split_parameter(layer->weight, weight);
+      const Tensor x = leaf(at::ones({1, 1}, at::kBFloat16));
+      layer(x).sum().backward();
+      EXPECT_EQ(x.grad().scalar_type(), at::kBFloat16);
+      EXPECT_EQ(x.grad().item<double>(), ranks > 1 ? 258 : 256);
+    }
+  });
+}
+
 TEST_P(ColumnParallelLinearTest, TakesNonContiguousInputs) {
   run_tensor_parallel(GetParam(), [&](const GroupPtr&) {
     ColumnParallelLinear layer = make_layer(Options(kIn, kOut));

@@ -14,6 +14,7 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/tensor.h>
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <memory>
@@ -128,6 +129,54 @@ TEST_P(ParallelEmbeddingTest, SequenceParallelMatchesDense) {
   });
 }
 
+TEST_P(ParallelEmbeddingTest, SplitColumnsMatchDense) {
+  run_tensor_parallel(GetParam(), [&](const GroupPtr& group) {
+    for (const int64_t dim : {12, 7}) {  // 7 is padded
+      for (const bool sequence : {false, true}) {
+        for (const int64_t rows : {1, 5}) {  // 1: no rank has rows of its own
+          const Tensor table = numbers({rows, dim});
+          const Tensor whole = leaf(table);
+          const Tensor ids = ids_of({12, 2}, rows);
+          const Tensor want = at::embedding(whole, ids, /*padding_idx=*/0);
+          want.sin().sum().backward();
+
+          ParallelEmbedding layer(Options(rows, dim)
+                                      .dtype(at::kDouble)
+                                      .padding_idx(0)
+                                      .shard_across_embedding(true)
+                                      .pad(dim == 7)
+                                      .sequence_parallel_enabled(sequence));
+          split_parameter(layer->weight, table);
+          const Tensor y = layer(ids);
+          expect_close(y, sequence ? part(want, 0, group) : want, 1e-14);
+          y.sin().sum().backward();
+          const auto spec = get_tensor_parallel_attributes(layer->weight)->spec;
+          EXPECT_EQ(spec.dim, 1);
+          expect_close(layer->weight.grad(), split(whole.grad(), spec));
+        }
+      }
+    }
+    ParallelEmbedding layer(Options(5, 12).shard_across_embedding(true));
+    expect_throw<InvalidArgument>([&] { layer(at::tensor({5})); },
+                                  "ParallelEmbedding: id 5 is outside [0, 5)");
+  });
+}
+
+TEST_P(ParallelEmbeddingTest, AddsUpInTheDtypeAskedFor) {
+  run_tensor_parallel(GetParam(), [&](const GroupPtr& group) {
+    const Tensor table = numbers({7, kDim}).to(at::kBFloat16);
+    ParallelEmbedding layer(
+        Options(7, kDim).dtype(at::kBFloat16).reduce_dtype(at::kFloat));
+    split_parameter(layer->weight, table);
+    expect_equal(layer(ids_of({2, 7}, 7)).detach(),
+                 at::embedding(table, ids_of({2, 7}, 7)));
+    if (group->size() > 1) {
+      EXPECT_THAT(group->describe(group->calls().latest()),
+                  ::testing::HasSubstr("float32"));
+    }
+  });
+}
+
 TEST_P(ParallelEmbeddingTest, SecondDerivativesAreRight) {
   run_tensor_parallel(GetParam(), [&](const GroupPtr& group) {
     const int64_t rows = (5 + group->size() - 1) / group->size();
@@ -208,6 +257,12 @@ TEST(ParallelEmbedding, RefusesWhatDoesNotFit) {
         "ParallelEmbedding: there is no tensor-parallel group yet");
   });
   run_tensor_parallel(2, [](const GroupPtr&) {
+    expect_throw<InvalidArgument>(
+        [] {
+          ParallelEmbedding(Options(7, kDim).shard_across_embedding(true));
+        },
+        "ParallelEmbedding: embedding_dim 3 does not divide over 2 ranks; set "
+        "pad to true, or make it 4");
     expect_throw<InvalidArgument>(
         [] { ParallelEmbedding(Options(7, kDim).padding_idx(7)); },
         "ParallelEmbedding: padding_idx 7 is outside [-7, 7)");

@@ -75,16 +75,17 @@ TEST(RecordedColumnParallelLinear, IsOneOpAtEveryDegree) {
                    return floats({3, 4, 5});
                  }));
   };
-  expect_one(Options(5, kEven), "True, False, 0, 12, []");
+  expect_one(Options(5, kEven), "True, False, 0, 12, [], None");
   expect_one(Options(5, kEven).bias(false).gather_output(false),
-             "None, False, False, 0, 12, []");
-  expect_one(Options(5, kEven).segments({8, 4}), "True, False, 0, 12, [8, 4]");
-  expect_one(Options(5, kOdd).pad(true), "True, False, 0, 7, []");
+             "None, False, False, 0, 12, [], None");
+  expect_one(Options(5, kEven).segments({8, 4}),
+             "True, False, 0, 12, [8, 4], None");
+  expect_one(Options(5, kOdd).pad(true), "True, False, 0, 7, [], None");
   expect_one(Options(5, kOdd).pad(true).gather_output(false),
-             "False, False, 0, 7, []");
+             "False, False, 0, 7, [], None");
   expect_one(
       Options(5, kEven).sequence_parallel_enabled(true).sequence_dimension(1),
-      "True, True, 1, 12, []");
+      "True, True, 1, 12, [], None");
 }
 
 TEST(RecordedRowParallelLinear, IsOneOpAtEveryDegree) {
@@ -99,21 +100,23 @@ TEST(RecordedRowParallelLinear, IsOneOpAtEveryDegree) {
           return floats({3, 4, (size + ranks - 1) / ranks}, group->rank());
         }));
   };
-  expect_one(Options(kEven, 5), "False, False, 0, True, None, 12");
-  expect_one(Options(kOdd, 5).pad(true), "False, False, 0, True, None, 7");
+  expect_one(Options(kEven, 5), "False, False, 0, True, None, 12, []");
+  expect_one(Options(kOdd, 5).pad(true), "False, False, 0, True, None, 7, []");
   expect_one(Options(kEven, 5).input_is_parallel(true).bias(false),
-             "None, True, False, 0, True, None, 12");
+             "None, True, False, 0, True, None, 12, []");
   expect_one(Options(kOdd, 5).input_is_parallel(true).pad(true),
-             "True, False, 0, True, None, 7");
+             "True, False, 0, True, None, 7, []");
   expect_one(Options(kEven, 5).bias(false).reduce_output(false),
-             "None, False, False, 0, False, None, 12");
+             "None, False, False, 0, False, None, 12, []");
+  expect_one(Options(kEven, 5).segments({8, 4}),
+             "False, False, 0, True, None, 12, [8, 4]");
   expect_one(Options(kEven, 5).reduce_dtype(at::kDouble),
-             "False, False, 0, True, 7, 12");
+             "False, False, 0, True, 7, 12, []");
   expect_one(Options(kEven, 5)
                  .input_is_parallel(true)
                  .sequence_parallel_enabled(true)
                  .sequence_dimension(1),
-             "True, True, 1, True, None, 12");
+             "True, True, 1, True, None, 12, []");
 }
 
 TEST(RecordedParallelEmbedding, IsOneOpAtEveryDegree) {
@@ -124,11 +127,15 @@ TEST(RecordedParallelEmbedding, IsOneOpAtEveryDegree) {
                    return at::arange(4).expand({3, 4});
                  }));
   };
-  expect_one(Options(kEven, 5), "12, None, False, 0");
-  expect_one(Options(kOdd, 5).padding_idx(2), "7, 2, False, 0");
+  expect_one(Options(kEven, 5), "12, None, False, 0, False, 5, None");
+  expect_one(Options(5, kEven).shard_across_embedding(true),
+             "5, None, False, 0, True, 12, None");
+  expect_one(Options(5, kOdd).shard_across_embedding(true).pad(true),
+             "5, None, False, 0, True, 7, None");
+  expect_one(Options(kOdd, 5).padding_idx(2), "7, 2, False, 0, False, 5, None");
   expect_one(
       Options(kOdd, 5).sequence_parallel_enabled(true).sequence_dimension(1),
-      "7, None, True, 1");
+      "7, None, True, 1, False, 5, None");
 }
 
 TEST(RecordedMappings, AreCalledForAGroupOfOneToo) {
@@ -138,9 +145,9 @@ TEST(RecordedMappings, AreCalledForAGroupOfOneToo) {
       return [f, x = numbers({4, 8}).requires_grad_()] { return f(x); };
     });
   };
-  expect_one("copy_to_tensor_model_parallel_region(tp)", [](const Tensor& x) {
-    return copy_to_tensor_model_parallel_region(x);
-  });
+  expect_one(
+      "copy_to_tensor_model_parallel_region(tp, None)",
+      [](const Tensor& x) { return copy_to_tensor_model_parallel_region(x); });
   expect_one("reduce_from_tensor_model_parallel_region(tp)",
              [](const Tensor& x) {
                return reduce_from_tensor_model_parallel_region(x);
@@ -157,7 +164,7 @@ TEST(RecordedMappings, AreCalledForAGroupOfOneToo) {
     return scatter_to_sequence_parallel_region(x);
   });
   expect_one(
-      "gather_from_sequence_parallel_region(0, True, tp)",
+      "gather_from_sequence_parallel_region(0, True, tp, None)",
       [](const Tensor& x) { return gather_from_sequence_parallel_region(x); });
   expect_one("reduce_scatter_to_sequence_parallel_region(0, tp)",
              [](const Tensor& x) {

@@ -181,6 +181,31 @@ TEST_P(RowParallelLinearTest, SkipsTheBiasForItsCaller) {
   });
 }
 
+TEST_P(RowParallelLinearTest, SegmentsAreSplitEachByItself) {
+  run_tensor_parallel(GetParam(), [&](const GroupPtr& group) {
+    const std::vector<int64_t> sizes = {24, 12, 12};
+    const Tensor whole_x = numbers({2, 48});
+    const Dense want = run_dense(whole_x);
+    const auto parts_of = [&](const Tensor& whole) {
+      std::vector<Tensor> parts = whole.split_with_sizes(sizes, -1);
+      for (Tensor& segment : parts) {
+        segment = part(segment, -1, group);
+      }
+      return at::cat(parts, -1);
+    };
+    for (const bool parallel : {true, false}) {
+      RowParallelLinear layer = make_layer(
+          Options(48, kOut).segments(sizes).input_is_parallel(parallel));
+      const Tensor x = leaf(parallel ? parts_of(whole_x) : whole_x);
+      const Tensor y = layer(x);
+      expect_close(y, want.y);
+      y.sin().sum().backward();
+      expect_close(x.grad(), parallel ? parts_of(want.x_grad) : want.x_grad);
+      expect_parameter_grads(layer, want, "segments");
+    }
+  });
+}
+
 TEST_P(RowParallelLinearTest, ReducesInTheDtypeAskedFor) {
   const int ranks = GetParam();
   run_tensor_parallel(ranks, [&](const GroupPtr&) {

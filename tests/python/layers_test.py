@@ -208,6 +208,59 @@ def test_fused_output(tp, options):
 
 
 @pytest.mark.parametrize("tp", DEGREES)
+@pytest.mark.parametrize("options", [{"segments": [8, 4]}, {"stride": 3}])
+def test_fused_input(tp, options):
+    dense, whole = dense_linear(inputs=12, outputs=8), double_input(2, 12)
+    sizes = options.get("segments") or [4, 4, 4]
+
+    def body(rank):
+        layer = pl.RowParallelLinear.from_dense(dense, **options)
+        assert_close(layer(whole), dense(whole))
+        layer = pl.RowParallelLinear.from_dense(
+            dense, input_is_parallel=True, **options)
+        parts = [shard(part, -1, rank, tp) for part in whole.split(sizes, -1)]
+        assert_close(layer(torch.cat(parts, -1)), dense(whole))
+        assert layer.weight.partition_stride == len(sizes)
+
+    run_tensor_parallel(tp, body)
+
+
+@pytest.mark.parametrize("tp", DEGREES)
+@pytest.mark.parametrize("dim", [8, 9])
+def test_embedding_split_across_columns(tp, dim):
+    dense = nn.Embedding(11, dim, padding_idx=3, dtype=torch.float64)
+    ids = torch.tensor([[0, 3, 10, 4], [5, 3, 1, 2]])
+    dense(ids).pow(2).sum().backward()
+
+    def body(rank):
+        layer = pl.ParallelEmbedding.from_dense(
+            dense, shard_across_embedding=True, pad=True)
+        y = layer(ids)
+        assert_close(y, dense(ids))
+        y.pow(2).sum().backward()
+        assert_close(layer.weight.grad, shard(dense.weight.grad, 1, rank, tp))
+        assert layer.weight.partition_dim == 1
+
+    run_tensor_parallel(tp, body)
+
+
+def test_master_weight():
+    colonnade.manual_seed(1)
+    dense = nn.Linear(8, 12)
+
+    def body(rank):
+        layer = pl.ColumnParallelLinear(8, 12, keep_master_weight=True)
+        assert torch.equal(layer.master_weight, dense.weight)
+        assert "master_weight" not in layer.state_dict()
+        layer = pl.RowParallelLinear(8, 12, keep_master_weight=True)
+        assert torch.equal(pl.gather_parameter(layer.weight),
+                           layer.master_weight)
+        assert pl.RowParallelLinear(8, 12).master_weight is None
+
+    run_tensor_parallel(2, body)
+
+
+@pytest.mark.parametrize("tp", DEGREES)
 def test_padded(tp):
     dense = dense_linear(outputs=10, inputs=9)
     x = double_input(3, 9)
@@ -251,6 +304,17 @@ def test_sums_in_another_dtype():
                                      reduce_dtype=torch.float32)
         y = layer(torch.ones(2, 8, dtype=torch.bfloat16))
         assert y.dtype == torch.bfloat16
+        # 256 + 1 is 256 in bf16.
+        layer = pl.ColumnParallelLinear(1, 2, bias=False, gather_output=False,
+                                        reduce_dtype=torch.bfloat16)
+        with torch.no_grad():
+            layer.weight.fill_(256 if rank == 0 else 1)
+        x = torch.ones(1, 1, requires_grad=True)
+        layer(x).sum().backward()
+        assert x.grad.item() == 256
+        layer = pl.ParallelEmbedding(8, 4, dtype=torch.bfloat16,
+                                     reduce_dtype=torch.float32)
+        assert layer(torch.tensor([1])).dtype == torch.bfloat16
 
     run_tensor_parallel(2, body)
 
@@ -326,18 +390,16 @@ REFUSALS = {
         lambda: pl.ColumnParallelLinear(8, 8, segments=[1, 4]),
     "stride 3 needs an output_size that it divides":
         lambda: pl.ColumnParallelLinear(8, 8, stride=3),
-    "ColumnParallelLinear: the argument keep_master_weight=True is not":
-        lambda: pl.ColumnParallelLinear(8, 8, keep_master_weight=True),
-    "ColumnParallelLinear: the argument reduce_dtype=torch.float32 is not":
-        lambda: pl.ColumnParallelLinear(8, 8, reduce_dtype=torch.float32),
-    "RowParallelLinear: the argument stride=2 is not":
-        lambda: pl.RowParallelLinear(8, 8, stride=2),
+    "stride 3 needs an input_size that it divides":
+        lambda: pl.RowParallelLinear(8, 8, stride=3),
     "RowParallelLinear: sequence_parallel_enabled needs input_is_parallel":
         lambda: pl.RowParallelLinear(8, 8, sequence_parallel_enabled=True),
     "RowParallelLinear: a bias cannot be added":
         lambda: pl.RowParallelLinear(8, 8, reduce_output=False),
-    "ParallelEmbedding: the argument shard_across_embedding=True is not":
-        lambda: pl.ParallelEmbedding(8, 8, shard_across_embedding=True),
+    "ParallelEmbedding: embedding_dim 7 does not divide over 2 ranks; set pad":
+        lambda: pl.ParallelEmbedding(8, 7, shard_across_embedding=True),
+    "ParallelEmbedding: the argument sparse=True is not":
+        lambda: pl.ParallelEmbedding(8, 8, sparse=True),
     "ParallelEmbedding: the argument max_norm=1.0 is not":
         lambda: pl.from_dense(nn.Embedding(8, 8, max_norm=1.0)),
     "padding_idx 9 is outside":

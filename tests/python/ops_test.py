@@ -31,16 +31,17 @@ CALLS = {
     "gather_from_sequence_parallel_region": lambda: (x(3, 4), 0, True, "tp"),
     "reduce_scatter_to_sequence_parallel_region": lambda: (x(3, 4), 0, "tp"),
     "zero_padding": lambda: (x(3, 4), -1, 3, "tp"),
-    "vocab_embedding": lambda: (x(11, 4), IDS, 11, None, "tp"),
+    "vocab_embedding": lambda: (x(11, 4), IDS, 11, None, True, "tp"),
     "vocab_embedding_backward":
-        lambda: (x(2, 3, 4, grad=False), IDS, 11, 11, 3, "tp"),
+        lambda: (x(2, 3, 4, grad=False), IDS, 11, 11, 3, False, "tp"),
     "column_parallel_linear":
-        lambda: (x(2, 3, 8), x(12, 8), x(12), True, False, 0, 12, [], "tp"),
+        lambda: (x(2, 3, 8), x(12, 8), x(12), True, False, 0, 12, [],
+                 None, "tp"),
     "row_parallel_linear":
         lambda: (x(2, 3, 8), x(12, 8), x(12), False, False, 0, True, None, 8,
-                 "tp"),
+                 [], "tp"),
     "parallel_embedding":
-        lambda: (IDS, x(11, 4), 11, None, False, 0, "tp"),
+        lambda: (IDS, x(11, 4), 11, None, False, 0, False, 4, None, "tp"),
     "parallel_cross_entropy":
         lambda: (x(2, 3, 11), IDS, 0.1, 3, -1, "tp"),
     "parallel_cross_entropy_backward":

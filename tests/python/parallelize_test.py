@@ -1,3 +1,5 @@
+import copy
+
 import pytest
 import torch
 import transformers
@@ -9,33 +11,72 @@ from colonnade import trace
 from tensor_parallel import (
     ON_PROCESSES,
     assert_close,
+    of_first_rank,
     run_tensor_parallel,
     shard,
 )
 from trace_test import run_in_cpp
-from transformers_test import CALLS, MODELS
+from transformers_test import CALLS, MODELS, SIZES
 
 WITH_PLAN = ["Llama", "Qwen2", "Mistral"]
+
+# Activations between layers are parts of the sequence, too.
+SEQUENCE_PLAN = {
+    "model.embed_tokens": "vocabulary",
+    "model.layers.0": "scatter_sequence",
+    "model.layers.*.input_layernorm": "sequence_parallel",
+    "model.layers.*.self_attn": "gather_sequence",
+    "model.layers.*.self_attn.q_proj": "colwise",
+    "model.layers.*.self_attn.k_proj": "colwise",
+    "model.layers.*.self_attn.v_proj": "colwise",
+    "model.layers.*.self_attn.o_proj": "rowwise_sequence",
+    "model.layers.*.post_attention_layernorm": "sequence_parallel",
+    "model.layers.*.mlp": "gather_sequence",
+    "model.layers.*.mlp.gate_proj": "colwise",
+    "model.layers.*.mlp.up_proj": "colwise",
+    "model.layers.*.mlp.down_proj": "rowwise_sequence",
+    "model.norm": "sequence_parallel",
+    "lm_head": "colwise_sequence_gather_output",
+}
 on_threads = pytest.mark.skipif(ON_PROCESSES, reason="traces on threads")
 
 
 def build(name, dtype=torch.float64, **options):
     colonnade.manual_seed(1)
-    return MODELS[name](**options).to(dtype)
+    return (MODELS | {"Qwen3": qwen3})[name](**options).to(dtype)
+
+
+def qwen3(**options):
+    """It has norms of each head's queries and keys."""
+    return transformers.Qwen3ForCausalLM(
+        transformers.Qwen3Config(**SIZES, head_dim=8, **options))
+
+
+def randomize_norms(model):
+    """No two elements alike, so that a wrong part shows."""
+    generator = torch.Generator().manual_seed(5)
+    with torch.no_grad():
+        for key, parameter in model.named_parameters():
+            if "norm" in key:
+                parameter.uniform_(0.5, 1.5, generator=generator)
 
 
 @pytest.mark.parametrize("tied", [False, True])
-@pytest.mark.parametrize("name", WITH_PLAN)
-def test_logits_and_gradients(name, tied):
-    ids = CALLS[0][0]
+@pytest.mark.parametrize("name, plan", [
+    *((name, None) for name in WITH_PLAN), ("Qwen3", None),
+    ("Llama", SEQUENCE_PLAN)])
+def test_logits_and_gradients(name, plan, tied):
+    ids = CALLS[1][0]
     colonnade.manual_seed(1)
     dense = build(name, tie_word_embeddings=tied)
+    randomize_norms(dense)
     logits = dense(ids).logits
     logits.pow(2).sum().backward()
 
     def body(rank):
         model = build(name, tie_word_embeddings=tied)
-        assert colonnade.parallelize(model) is model
+        randomize_norms(model)
+        assert colonnade.parallelize(model, plan) is model
         assert isinstance(model.lm_head, pl.ColumnParallelLinear)
         assert (model.lm_head.weight is model.model.embed_tokens.weight) == tied
         own = model(ids).logits
@@ -55,24 +96,29 @@ def test_logits_and_gradients(name, tied):
 @on_threads
 @pytest.mark.parametrize("name", WITH_PLAN)
 def test_traced_at_two_and_run_in_cpp(name, tmp_path):
+    """C++ computes the same bits as Python's replay, which are the dense
+    model's but for the order of sums (norms are in float32)."""
     with torch.no_grad():
-        model = build(name, torch.float32).eval()
+        model = build(name).eval()
         wanted = [model(*inputs).logits for inputs in CALLS]
     traced = trace.parallel_model_trace(
-        lambda: colonnade.parallelize(build(name, torch.float32)),
-        CALLS[-1][0], tp_degree=2)
-    trace.parallel_model_save(traced, tmp_path / "traced")
+        lambda: colonnade.parallelize(build(name)), CALLS[-1][0], tp_degree=2)
+    folder = tmp_path / "traced"
+    trace.parallel_model_save(traced, folder)
     for degree in (1, 2):
-        assert run_in_cpp(tmp_path / "traced", CALLS, wanted, degree,
-                          tmp_path) <= 1e-5
+        again = trace.parallel_model_load(folder, degree)
+        replayed = [again(*inputs)["logits"] for inputs in CALLS]
+        torch.testing.assert_close(replayed, wanted, rtol=0, atol=1e-6)
+        assert run_in_cpp(folder, CALLS, replayed, degree, tmp_path) == 0
 
 
 @pytest.mark.parametrize("tied", [False, True])
 @pytest.mark.parametrize("meta", [False, True])
 def test_weights_of_a_hugging_face_folder(meta, tied, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("weights")
+    folder = of_first_rank(tmp_path_factory.mktemp("weights"))
     dense = build("Llama", torch.float32, tie_word_embeddings=tied).eval()
-    dense.save_pretrained(folder)
+    dense.save_pretrained(folder)  # under torch.distributed rank 0's alone
+    of_first_rank("saved")
     wanted = dense(CALLS[0][0]).logits
 
     def body(rank):
@@ -157,5 +203,42 @@ def test_a_tie_to_what_is_not_split():
         with pytest.raises(colonnade.InvalidArgument,
                            match="embedding: its weight is also that of copy"):
             colonnade.parallelize(model, PLAN)
+
+    run_tensor_parallel(2, body)
+
+
+class Norm(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor([1.0, 2.0]))
+
+    def forward(self, x):
+        if x.isnan().any():
+            raise ValueError("not a number")
+        return x * self.weight
+
+
+def test_gradients_are_summed_over_the_sequence():
+    def body(rank):
+        module = nn.Sequential(Norm(), nn.Identity())
+        pl.sum_gradients_over_sequence(module)
+        pair = [module, copy.deepcopy(module)]  # with its hooks
+        for each in pair:
+            each(torch.full((1, 2), rank + 1.0)).sum().backward()
+            assert each[0].weight.grad.tolist() == [3.0, 3.0]
+        own = module[0].weight
+        with pytest.raises(ValueError):
+            module(torch.tensor([[float("nan"), 0.0]]))
+        assert module[0].weight is own
+
+    run_tensor_parallel(2, body)
+
+
+def test_a_split_input_that_is_no_tensor():
+    def body(rank):
+        model = colonnade.parallelize(Net(), {"embedding": "scatter_sequence"})
+        with pytest.raises(colonnade.InvalidArgument,
+                           match="Embedding was called with no tensor"):
+            model.embedding([1, 2])
 
     run_tensor_parallel(2, body)

@@ -39,6 +39,15 @@ def _run_on_processes(tp, on_rank):
     return results
 
 
+def of_first_rank(value):
+    """`value` of rank 0, where ranks are processes: a folder that all read."""
+    if not ON_PROCESSES:
+        return value
+    values = [value]
+    dist.broadcast_object_list(values, src=0)
+    return values[0]
+
+
 def shard(whole, dim, rank, size):
     """The rank's part of `whole`, the last ones shorter where it does not
     divide, and padded with zeros."""

@@ -1,6 +1,6 @@
 """Ranks that are processes, with torchrun and torch.distributed over gloo: the
-tests of layers, modules and the API once more, and what is torch.distributed's
-own."""
+tests of layers, modules, parallelize and the API once more, and what is
+torch.distributed's own."""
 
 import pathlib
 import subprocess
@@ -23,7 +23,8 @@ def torchrun(ranks, *command):
 @pytest.mark.parametrize("ranks, file", [(2, "layers_test.py"),
                                          (4, "layers_test.py"),
                                          (2, "modules_test.py"),
-                                         (2, "api_test.py")])
+                                         (2, "api_test.py"),
+                                         (2, "parallelize_test.py")])
 def test_on_processes(ranks, file):
     out = torchrun(ranks, "-m", "pytest", "-q", "-p", "no:cacheprovider", file)
     assert out.count(" passed") == ranks and " failed" not in out

@@ -37,6 +37,7 @@ Tensor column_kernel(const Tensor& x, const Tensor& weight,
                      const OptionalTensor& bias, bool gather_output,
                      bool sequence_parallel_enabled, int64_t sequence_dimension,
                      int64_t output_size, at::IntArrayRef segments,
+                     std::optional<at::ScalarType> reduce_dtype,
                      std::string_view group) {
   const NotRecordedScope inside;
   return functional::column_parallel_linear(
@@ -45,7 +46,8 @@ Tensor column_kernel(const Tensor& x, const Tensor& weight,
        .sequence_parallel_enabled = sequence_parallel_enabled,
        .sequence_dimension = sequence_dimension,
        .output_size = output_size,
-       .segments = segments},
+       .segments = segments,
+       .reduce_dtype = reduce_dtype},
       group_named(group));
 }
 
@@ -54,7 +56,8 @@ Tensor row_kernel(const Tensor& x, const Tensor& weight,
                   bool sequence_parallel_enabled, int64_t sequence_dimension,
                   bool reduce_output,
                   std::optional<at::ScalarType> reduce_dtype,
-                  int64_t input_size, std::string_view group) {
+                  int64_t input_size, at::IntArrayRef segments,
+                  std::string_view group) {
   const NotRecordedScope inside;
   return functional::row_parallel_linear(
       x, weight, bias.value_or(Tensor()),
@@ -63,7 +66,8 @@ Tensor row_kernel(const Tensor& x, const Tensor& weight,
        .sequence_dimension = sequence_dimension,
        .reduce_output = reduce_output,
        .reduce_dtype = reduce_dtype,
-       .input_size = input_size},
+       .input_size = input_size,
+       .segments = segments},
       group_named(group));
 }
 
@@ -71,14 +75,20 @@ Tensor embedding_kernel(const Tensor& ids, const Tensor& weight,
                         int64_t num_embeddings,
                         std::optional<int64_t> padding_idx,
                         bool sequence_parallel_enabled,
-                        int64_t sequence_dimension, std::string_view group) {
+                        int64_t sequence_dimension, bool shard_across_embedding,
+                        int64_t embedding_dim,
+                        std::optional<at::ScalarType> reduce_dtype,
+                        std::string_view group) {
   const NotRecordedScope inside;
   return functional::parallel_embedding(
       ids, weight,
       {.num_embeddings = num_embeddings,
        .padding_idx = padding_idx,
        .sequence_parallel_enabled = sequence_parallel_enabled,
-       .sequence_dimension = sequence_dimension},
+       .sequence_dimension = sequence_dimension,
+       .shard_across_embedding = shard_across_embedding,
+       .embedding_dim = embedding_dim,
+       .reduce_dtype = reduce_dtype},
       group_named(group));
 }
 
@@ -86,17 +96,18 @@ TORCH_LIBRARY_FRAGMENT(colonnade, m) {
   m.def(
       "column_parallel_linear(Tensor x, Tensor weight, Tensor? bias,"
       " bool gather_output, bool sequence_parallel_enabled,"
-      " int sequence_dimension, int output_size, int[] segments, str group)"
-      " -> Tensor");
+      " int sequence_dimension, int output_size, int[] segments,"
+      " ScalarType? reduce_dtype, str group) -> Tensor");
   m.def(
       "row_parallel_linear(Tensor x, Tensor weight, Tensor? bias,"
       " bool input_is_parallel, bool sequence_parallel_enabled,"
       " int sequence_dimension, bool reduce_output, ScalarType? reduce_dtype,"
-      " int input_size, str group) -> Tensor");
+      " int input_size, int[] segments, str group) -> Tensor");
   m.def(
       "parallel_embedding(Tensor ids, Tensor weight, int num_embeddings,"
       " int? padding_idx, bool sequence_parallel_enabled,"
-      " int sequence_dimension, str group) -> Tensor");
+      " int sequence_dimension, bool shard_across_embedding,"
+      " int embedding_dim, ScalarType? reduce_dtype, str group) -> Tensor");
 }
 
 // Autograd and autocast are those of the ops inside.
@@ -115,7 +126,8 @@ Tensor column_parallel_linear_op(
       find_op("colonnade::column_parallel_linear", &column_kernel);
   return op.call(x, weight, optional(bias), options.gather_output,
                  options.sequence_parallel_enabled, options.sequence_dimension,
-                 options.output_size, options.segments, group->name());
+                 options.output_size, options.segments, options.reduce_dtype,
+                 group->name());
 }
 
 Tensor row_parallel_linear_op(const Tensor& x, const Tensor& weight,
@@ -126,7 +138,7 @@ Tensor row_parallel_linear_op(const Tensor& x, const Tensor& weight,
   return op.call(x, weight, optional(bias), options.input_is_parallel,
                  options.sequence_parallel_enabled, options.sequence_dimension,
                  options.reduce_output, options.reduce_dtype,
-                 options.input_size, group->name());
+                 options.input_size, options.segments, group->name());
 }
 
 Tensor parallel_embedding_op(
@@ -137,7 +149,8 @@ Tensor parallel_embedding_op(
       find_op("colonnade::parallel_embedding", &embedding_kernel);
   return op.call(ids, weight, options.num_embeddings, options.padding_idx,
                  options.sequence_parallel_enabled, options.sequence_dimension,
-                 group->name());
+                 options.shard_across_embedding, options.embedding_dim,
+                 options.reduce_dtype, group->name());
 }
 
 }  // namespace colonnade::parallel_layers::detail

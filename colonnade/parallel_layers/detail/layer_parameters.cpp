@@ -13,7 +13,7 @@
 
 namespace colonnade::parallel_layers::detail {
 
-ShardSpec linear_spec(const LinearSplit& split, const Group& group) {
+ShardSpec layer_spec(const LayerSplit& split, const Group& group) {
   const int64_t ranks = group.size();
   check_arg(split.size >= 0, split.layer, ": ", split.name, " is ", split.size,
             "; expected 0 or more");

@@ -14,8 +14,8 @@
 
 namespace colonnade::parallel_layers::detail {
 
-/// How a linear layer splits a size over a group.
-struct LinearSplit {
+/// How a layer splits a size over a group.
+struct LayerSplit {
   std::string_view layer;  ///< For errors.
   std::string_view name;   ///< Of the size, for errors.
   int64_t dim;             ///< Of the weight.
@@ -26,8 +26,7 @@ struct LinearSplit {
 
 /// InvalidArgument where the size does not divide and is not to be padded,
 /// where segments do not add up to it, and where they are to be padded.
-COLONNADE_API ShardSpec linear_spec(const LinearSplit& split,
-                                    const Group& group);
+COLONNADE_API ShardSpec layer_spec(const LayerSplit& split, const Group& group);
 
 /// Uninitialised memory for a parameter of `whole_shape` that is split as
 /// `spec` says, with the attributes set.

@@ -34,6 +34,10 @@ int64_t rank_in(std::string_view group) {
   return RankContext::current()->group(group)->rank();
 }
 
+int64_t first_row(int64_t rows, bool rows_are_split, std::string_view group) {
+  return rows_are_split ? rank_in(group) * rows : 0;
+}
+
 /// How many of this rank's `x.size(dim)` indices are within the whole.
 int64_t held_size(const Tensor& x, int64_t dim, int64_t whole_size,
                   std::string_view group) {
@@ -135,7 +139,7 @@ LocalIds local_ids(const Tensor& ids, int64_t first, int64_t rows,
 Tensor vocab_embedding_kernel(const Tensor& weight, const Tensor& ids,
                               int64_t num_embeddings,
                               std::optional<int64_t> /*padding_idx*/,
-                              std::string_view group) {
+                              bool rows_are_split, std::string_view group) {
   check_ids(ids, num_embeddings);
   if (weight.is_meta()) {  // torch has no embedding there
     c10::SmallVector<int64_t, 6> shape(ids.sizes().begin(), ids.sizes().end());
@@ -143,8 +147,8 @@ Tensor vocab_embedding_kernel(const Tensor& weight, const Tensor& ids,
     return weight.new_empty(shape);
   }
   const int64_t rows = weight.size(0);
-  const LocalIds local =
-      local_ids(ids, rank_in(group) * rows, rows, num_embeddings);
+  const LocalIds local = local_ids(ids, first_row(rows, rows_are_split, group),
+                                   rows, num_embeddings);
   Tensor y = at::embedding(weight, local.ids);
   if (local.elsewhere.defined()) {
     y.masked_fill_(local.elsewhere.unsqueeze(-1), 0);
@@ -155,13 +159,14 @@ Tensor vocab_embedding_kernel(const Tensor& weight, const Tensor& ids,
 Tensor call_vocab_embedding(const Tensor& weight, const Tensor& ids,
                             int64_t num_embeddings,
                             std::optional<int64_t> padding_idx,
-                            std::string_view group) {
+                            bool rows_are_split, std::string_view group) {
   static const auto op =
       c10::Dispatcher::singleton()
           .findSchemaOrThrow("colonnade::vocab_embedding", "")
           .typed<Tensor(const Tensor&, const Tensor&, int64_t,
-                        std::optional<int64_t>, std::string_view)>();
-  return op.call(weight, ids, num_embeddings, padding_idx, group);
+                        std::optional<int64_t>, bool, std::string_view)>();
+  return op.call(weight, ids, num_embeddings, padding_idx, rows_are_split,
+                 group);
 }
 
 /// The gradient of this rank's rows, in ops that can be differentiated again.
@@ -170,9 +175,10 @@ Tensor call_vocab_embedding(const Tensor& weight, const Tensor& ids,
 Tensor vocab_embedding_backward_kernel(const Tensor& grad, const Tensor& ids,
                                        int64_t rows, int64_t num_embeddings,
                                        std::optional<int64_t> padding_idx,
+                                       bool rows_are_split,
                                        std::string_view group) {
-  const LocalIds local =
-      local_ids(ids, rank_in(group) * rows, rows, num_embeddings);
+  const LocalIds local = local_ids(ids, first_row(rows, rows_are_split, group),
+                                   rows, num_embeddings);
   Tensor drop = local.elsewhere;
   if (padding_idx.has_value()) {
     const Tensor padding = ids.eq(*padding_idx);
@@ -188,33 +194,36 @@ Tensor vocab_embedding_backward_kernel(const Tensor& grad, const Tensor& ids,
 Tensor call_vocab_embedding_backward(const Tensor& grad, const Tensor& ids,
                                      int64_t rows, int64_t num_embeddings,
                                      std::optional<int64_t> padding_idx,
+                                     bool rows_are_split,
                                      std::string_view group) {
   static const auto op =
       c10::Dispatcher::singleton()
           .findSchemaOrThrow("colonnade::vocab_embedding_backward", "")
           .typed<decltype(vocab_embedding_backward_kernel)>();
-  return op.call(grad, ids, rows, num_embeddings, padding_idx, group);
+  return op.call(grad, ids, rows, num_embeddings, padding_idx, rows_are_split,
+                 group);
 }
 
 struct VocabEmbeddingFunction
     : torch::autograd::Function<VocabEmbeddingFunction> {
   static Tensor forward(AutogradContext* ctx, const Tensor& weight,
                         const Tensor& ids, int64_t num_embeddings,
-                        std::optional<int64_t> padding_idx,
+                        std::optional<int64_t> padding_idx, bool rows_are_split,
                         std::string_view group) {
     ctx->save_for_backward({ids});
     ctx->saved_data["rows"] = weight.size(0);
     ctx->saved_data["num_embeddings"] = num_embeddings;
     ctx->saved_data["padding_idx"] = padding_idx;
+    ctx->saved_data["rows_are_split"] = rows_are_split;
     ctx->saved_data["group"] = std::string(group);
     save_context(ctx);
     const at::AutoDispatchBelowADInplaceOrView below;
     return call_vocab_embedding(weight, ids, num_embeddings, padding_idx,
-                                group);
+                                rows_are_split, group);
   }
 
   static variable_list backward(AutogradContext* ctx, variable_list grads) {
-    variable_list input_grads(5);
+    variable_list input_grads(6);
     if (!grads[0].defined()) {
       return input_grads;
     }
@@ -228,6 +237,7 @@ struct VocabEmbeddingFunction
                     ctx->saved_data["rows"].toInt(),
                     ctx->saved_data["num_embeddings"].toInt(),
                     ctx->saved_data["padding_idx"].toOptional<int64_t>(),
+                    ctx->saved_data["rows_are_split"].toBool(),
                     ctx->saved_data["group"].toStringRef());
     return input_grads;
   }
@@ -236,23 +246,26 @@ struct VocabEmbeddingFunction
 Tensor vocab_embedding_autograd(const Tensor& weight, const Tensor& ids,
                                 int64_t num_embeddings,
                                 std::optional<int64_t> padding_idx,
-                                std::string_view group) {
+                                bool rows_are_split, std::string_view group) {
   if (torch::autograd::compute_requires_grad(weight)) {
     return VocabEmbeddingFunction::apply(weight, ids, num_embeddings,
-                                         padding_idx, group);
+                                         padding_idx, rows_are_split, group);
   }
   const at::AutoDispatchBelowADInplaceOrView below;
-  return call_vocab_embedding(weight, ids, num_embeddings, padding_idx, group);
+  return call_vocab_embedding(weight, ids, num_embeddings, padding_idx,
+                              rows_are_split, group);
 }
 
 TORCH_LIBRARY_FRAGMENT(colonnade, m) {
   m.def("zero_padding(Tensor x, int dim, int whole_size, str group) -> Tensor");
   m.def(
       "vocab_embedding(Tensor weight, Tensor ids, int num_embeddings,"
-      " int? padding_idx, str group) -> Tensor");
+      " int? padding_idx, bool rows_are_split,"
+      " str group) -> Tensor");
   m.def(
       "vocab_embedding_backward(Tensor grad, Tensor ids, int rows,"
-      " int num_embeddings, int? padding_idx, str group) -> Tensor");
+      " int num_embeddings, int? padding_idx, bool rows_are_split,"
+      " str group) -> Tensor");
 }
 
 TORCH_LIBRARY_IMPL(colonnade, CompositeExplicitAutograd, m) {
@@ -275,10 +288,10 @@ Tensor zero_padding(const Tensor& x, int64_t dim, int64_t whole_size,
 
 Tensor vocab_embedding(const Tensor& weight, const Tensor& ids,
                        int64_t num_embeddings,
-                       std::optional<int64_t> padding_idx,
+                       std::optional<int64_t> padding_idx, bool rows_are_split,
                        const GroupPtr& group) {
   return call_vocab_embedding(weight, ids, num_embeddings, padding_idx,
-                              group->name());
+                              rows_are_split, group->name());
 }
 
 }  // namespace colonnade::parallel_layers::detail

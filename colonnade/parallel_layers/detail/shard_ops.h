@@ -21,7 +21,8 @@ at::Tensor zero_padding(const at::Tensor& x, int64_t dim, int64_t whole_size,
 
 /// The rows of this rank's part of a table, zeros for ids of other ranks.
 ///
-/// weight  [ceil(num_embeddings / P), embedding_dim]
+/// weight  [ceil(num_embeddings / P), embedding_dim]; whole rows, of which none
+///         is of another rank, if not `rows_are_split`
 /// ids     integers of any shape
 /// Output  [ids..., embedding_dim]
 /// Errors  InvalidArgument with the id and the limit, see
@@ -29,6 +30,6 @@ at::Tensor zero_padding(const at::Tensor& x, int64_t dim, int64_t whole_size,
 at::Tensor vocab_embedding(const at::Tensor& weight, const at::Tensor& ids,
                            int64_t num_embeddings,
                            std::optional<int64_t> padding_idx,
-                           const GroupPtr& group);
+                           bool rows_are_split, const GroupPtr& group);
 
 }  // namespace colonnade::parallel_layers::detail

@@ -23,7 +23,12 @@ from .checkpointing import (
     save_unsharded,
     state_dict,
 )
-from .grads import average_gradients, clip_grad_norm, no_sync
+from .grads import (
+    average_gradients,
+    clip_grad_norm,
+    no_sync,
+    sum_gradients_over_sequence,
+)
 from .layers import (
     ColumnParallelLinear,
     Dropout,
@@ -95,5 +100,6 @@ __all__ = [
     "set_tensor_parallel_attributes",
     "split_parameter",
     "state_dict",
+    "sum_gradients_over_sequence",
     "utils",
 ]

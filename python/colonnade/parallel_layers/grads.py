@@ -1,11 +1,14 @@
 """Gradients of models that are split over ranks."""
 
 import contextlib
+import functools
 from collections.abc import Iterable
 
 import torch
 
 from .. import _core
+from .layers import is_parallel_layer
+from .mappings import copy_to_tensor_model_parallel_region
 from .utils import group_name
 
 
@@ -42,3 +45,35 @@ def no_sync():
         yield
     finally:
         del scope
+
+
+def _copy_parameters(group: str | None, module: torch.nn.Module, args) -> None:
+    """Puts a module's parameters through the mapping whose backward sums."""
+    own = {name: parameter for name, parameter in module._parameters.items()
+           if parameter is not None}
+    module.__dict__.setdefault("_own_parameters", []).append(own)
+    for name, parameter in own.items():
+        module._parameters[name] = copy_to_tensor_model_parallel_region(
+            parameter, group)
+
+
+def _restore_parameters(module: torch.nn.Module, args, output) -> None:
+    saved = module.__dict__.get("_own_parameters")
+    if saved:  # not where another hook threw before
+        module._parameters.update(saved.pop())
+
+
+def sum_gradients_over_sequence(module: torch.nn.Module, group=None) -> None:
+    """For a module that computes with this rank's part of the sequence, such as
+    a norm between sequence-parallel layers: from now on backward sums the
+    gradients of its parameters over the tensor-parallel group, by one small
+    all-reduce each. Submodules count; layers that are parallel by themselves
+    are left out. Call it once."""
+    name = group_name(group)
+    for part in module.modules():
+        if is_parallel_layer(part) or not any(
+                p is not None for p in part._parameters.values()):
+            continue
+        part.register_forward_pre_hook(
+            functools.partial(_copy_parameters, name))
+        part.register_forward_hook(_restore_parameters, always_call=True)

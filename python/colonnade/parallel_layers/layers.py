@@ -123,11 +123,19 @@ class _ParallelLayer(nn.Module):
         raise NotImplementedError
 
 
+def is_parallel_layer(module: nn.Module) -> bool:
+    """Whether a module splits its own parameters over ranks."""
+    return isinstance(module, _ParallelLayer)
+
+
 class _ParallelLinear(_ParallelLayer):
     """What the two linear layers share."""
 
-    def _init_parameters(self, specs, bias, dtype, device, init_method) -> None:
+    def _init_parameters(self, specs, bias, dtype, device, init_method,
+                         keep_master_weight) -> None:
         self.init_method = init_method
+        self.keep_master_weight = keep_master_weight
+        self.master_weight = None
         weight_spec, bias_spec = specs
         self._add_parameter("weight", [self.output_size, self.input_size],
                             weight_spec, dtype, device)
@@ -141,15 +149,30 @@ class _ParallelLinear(_ParallelLayer):
     def reset_parameters(self) -> None:
         """Draws the whole weight and bias as torch.nn.Linear does, and keeps
         this rank's part: the same bits at every degree."""
-        if self.init_method is not None:
-            _core.init_parameter(self.weight, self.init_method)
-        elif self.input_size > 0:
-            _core.init_parameter(
-                self.weight, lambda w: init.kaiming_uniform_(w, math.sqrt(5)))
+        _core.init_parameter(self.weight, self._fill_weight)
         if self.bias is not None:
             bound = 1 / math.sqrt(self.input_size) if self.input_size > 0 else 0
             _core.init_parameter(self.bias,
                                  lambda b: init.uniform_(b, -bound, bound))
+
+    def _fill_weight(self, whole) -> None:
+        if self.init_method is not None:
+            self.init_method(whole)
+        elif self.input_size > 0:
+            init.kaiming_uniform_(whole, math.sqrt(5))
+        if self.keep_master_weight:
+            self.master_weight = whole.detach().clone()
+
+    def _checked_segments(self, size_name, segments, stride) -> list[int]:
+        """The sizes of the parts that are split each by itself."""
+        if stride == 1:
+            return list(segments or [])
+        size = getattr(self, size_name)
+        if segments is not None or size % stride != 0:
+            raise InvalidArgument(
+                f"{type(self).__name__}: stride {stride} needs an {size_name} "
+                f"that it divides ({size} here) and no segments")
+        return [size // stride] * stride
 
     def _added_bias(self):
         return None if self.skip_bias_add else self.bias
@@ -183,6 +206,10 @@ class ColumnParallelLinear(_ParallelLinear):
                                memory only
     stride                     Y is that many parts of one size, each split by
                                itself; `segments` gives their sizes
+    keep_master_weight         keep the whole weight, as it was drawn, in
+                               `master_weight`: for tests
+    reduce_dtype               in which the gradient of X is added up; None:
+                               its own
     tensor_model_parallel_group  a Group or its name, None: the current one
     """
 
@@ -193,9 +220,6 @@ class ColumnParallelLinear(_ParallelLinear):
                  sequence_dimension=0, keep_master_weight=False,
                  skip_bias_add=False, pad=False, segments=None,
                  reduce_dtype=None, tensor_model_parallel_group=None):
-        _refuse("ColumnParallelLinear",
-                keep_master_weight=(keep_master_weight, False),
-                reduce_dtype=(reduce_dtype, None))
         super().__init__(tensor_model_parallel_group)
         self.input_size = input_size
         self.output_size = output_size
@@ -203,20 +227,13 @@ class ColumnParallelLinear(_ParallelLinear):
         self.sequence_parallel_enabled = sequence_parallel_enabled
         self.sequence_dimension = sequence_dimension or 0
         self.skip_bias_add = skip_bias_add
-        self.segments = self._checked_segments(segments, stride)
-        spec = _core.linear_spec(
+        self.reduce_dtype = reduce_dtype
+        self.segments = self._checked_segments("output_size", segments, stride)
+        spec = _core.layer_spec(
             "ColumnParallelLinear", "output_size", 0, output_size,
             self.segments, pad, _core.find_group(self.group))
-        self._init_parameters((spec, spec), bias, dtype, device, init_method)
-
-    def _checked_segments(self, segments, stride) -> list[int]:
-        if stride == 1:
-            return list(segments or [])
-        if segments is not None or self.output_size % stride != 0:
-            raise InvalidArgument(
-                f"ColumnParallelLinear: stride {stride} needs an output_size "
-                f"that it divides ({self.output_size} here) and no segments")
-        return [self.output_size // stride] * stride
+        self._init_parameters((spec, spec), bias, dtype, device, init_method,
+                              keep_master_weight)
 
     def forward(self, x):
         if torch.compiler.is_compiling():
@@ -226,7 +243,7 @@ class ColumnParallelLinear(_ParallelLinear):
         return self._with_bias(function(
             x, self.weight, self._added_bias(), self.gather_output,
             self.sequence_parallel_enabled, self.sequence_dimension,
-            self.output_size, self.segments, self.group))
+            self.output_size, self.segments, self.reduce_dtype, self.group))
 
     def extra_repr(self):
         return (f"input_size={self.input_size}, "
@@ -249,7 +266,9 @@ class RowParallelLinear(_ParallelLinear):
                                along `sequence_dimension`
     reduce_output              False leaves each rank its partial sum
     reduce_dtype               in which partial sums are added up; None: that
-                               of the input
+                               of the product
+    stride                     X is that many parts of one size, each split by
+                               itself; `segments` gives their sizes
     The others are ColumnParallelLinear's.
     """
 
@@ -258,10 +277,9 @@ class RowParallelLinear(_ParallelLinear):
                  input_is_parallel=False, dtype=torch.float32, device=False, *,
                  stride=1, init_method=None, sequence_parallel_enabled=False,
                  sequence_dimension=0, keep_master_weight=False,
-                 skip_bias_add=False, pad=False, reduce_output=True,
-                 reduce_dtype=None, tensor_model_parallel_group=None):
-        _refuse("RowParallelLinear", stride=(stride, 1),
-                keep_master_weight=(keep_master_weight, False))
+                 skip_bias_add=False, pad=False, segments=None,
+                 reduce_output=True, reduce_dtype=None,
+                 tensor_model_parallel_group=None):
         if sequence_parallel_enabled and not input_is_parallel:
             raise InvalidArgument(
                 "RowParallelLinear: sequence_parallel_enabled needs "
@@ -279,10 +297,12 @@ class RowParallelLinear(_ParallelLinear):
         self.skip_bias_add = skip_bias_add
         self.reduce_output = reduce_output
         self.reduce_dtype = reduce_dtype
-        spec = _core.linear_spec("RowParallelLinear", "input_size", 1,
-                                 input_size, [], pad,
-                                 _core.find_group(self.group))
-        self._init_parameters((spec, None), bias, dtype, device, init_method)
+        self.segments = self._checked_segments("input_size", segments, stride)
+        spec = _core.layer_spec(
+            "RowParallelLinear", "input_size", 1, input_size, self.segments,
+            pad, _core.find_group(self.group))
+        self._init_parameters((spec, None), bias, dtype, device,
+                              init_method, keep_master_weight)
 
     def forward(self, x):
         if torch.compiler.is_compiling():
@@ -293,7 +313,7 @@ class RowParallelLinear(_ParallelLinear):
             x, self.weight, self._added_bias(), self.input_is_parallel,
             self.sequence_parallel_enabled, self.sequence_dimension,
             self.reduce_output, self.reduce_dtype, self.input_size,
-            self.group))
+            self.segments, self.group))
 
     def extra_repr(self):
         return (f"input_size={self.input_size}, "
@@ -303,7 +323,8 @@ class RowParallelLinear(_ParallelLinear):
 
 
 class ParallelEmbedding(_ParallelLayer):
-    """A lookup table whose rows are split over P ranks; any number of rows.
+    """A lookup table whose rows, or columns, are split over P ranks; any number
+    of rows.
 
     Takes integers of any shape, equal on every rank, and returns
     [input..., embedding_dim]. Starts from the bits of torch.nn.Embedding. An id
@@ -312,6 +333,11 @@ class ParallelEmbedding(_ParallelLayer):
     padding_idx                this row starts as zeros and gets no gradient
     sequence_parallel_enabled  the output is this rank's part of the sequence
                                along `sequence_dimension`
+    shard_across_embedding     split the columns, and gather the output
+    pad                        pad an embedding_dim that is split and does not
+                               divide, in memory only; rows always are
+    reduce_dtype               in which rows, of which one rank has other than
+                               zeros, are added up; None: that of the table
     """
 
     @_also_called
@@ -322,13 +348,10 @@ class ParallelEmbedding(_ParallelLayer):
                  shard_across_embedding=False, pad=False,
                  sequence_parallel_enabled=False, sequence_dimension=0,
                  reduce_dtype=None, tensor_model_parallel_group=None):
-        # `pad` is accepted: rows that do not divide are always padded.
         _refuse("ParallelEmbedding", max_norm=(max_norm, None),
                 norm_type=(norm_type, 2.0),
                 scale_grad_by_freq=(scale_grad_by_freq, False),
-                sparse=(sparse, False),
-                shard_across_embedding=(shard_across_embedding, False),
-                reduce_dtype=(reduce_dtype, None))
+                sparse=(sparse, False))
         if num_embeddings < 0:
             raise InvalidArgument(
                 f"ParallelEmbedding: num_embeddings is {num_embeddings}; "
@@ -346,14 +369,20 @@ class ParallelEmbedding(_ParallelLayer):
         self.sequence_parallel_enabled = sequence_parallel_enabled
         self.sequence_dimension = sequence_dimension or 0
         self.init_method = init_method
-        spec = _core.padded_spec(0, num_embeddings,
-                                 _core.find_group(self.group))
+        self.shard_across_embedding = shard_across_embedding
+        self.reduce_dtype = reduce_dtype
+        over = _core.find_group(self.group)
+        if shard_across_embedding:
+            spec = _core.layer_spec("ParallelEmbedding", "embedding_dim", 1,
+                                    embedding_dim, [], pad, over)
+        else:
+            spec = _core.padded_spec(0, num_embeddings, over)
         self._add_parameter("weight", [num_embeddings, embedding_dim], spec,
                             dtype, device)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draws the whole table, and keeps this rank's rows."""
+        """Draws the whole table, and keeps this rank's part."""
         def fill(whole):
             self.init_method(whole)
             if self.padding_idx is not None:
@@ -368,7 +397,8 @@ class ParallelEmbedding(_ParallelLayer):
             function = _core.parallel_embedding
         return function(ids, self.weight, self.num_embeddings,
                         self.padding_idx, self.sequence_parallel_enabled,
-                        self.sequence_dimension, self.group)
+                        self.sequence_dimension, self.shard_across_embedding,
+                        self.embedding_dim, self.reduce_dtype, self.group)
 
     def extra_repr(self):
         padding = ("" if self.padding_idx is None

@@ -93,7 +93,7 @@ const Tensor* Opener::weight_of(const Node& node) const {
 }
 
 /// x, weight, bias, gather_output, sequence_parallel_enabled,
-/// sequence_dimension, output_size, segments, group
+/// sequence_dimension, output_size, segments, reduce_dtype, group
 bool Opener::open_column(const Node& node) {
   const auto& arguments = node.arguments;
   const Tensor* weight = weight_of(node);
@@ -103,7 +103,7 @@ bool Opener::open_column(const Node& node) {
   const auto size = arguments[6].as<int64_t>();
   const bool padded = size >= 0 && size != parts_ * weight->size(0);
   const bool gathers = arguments[3].as<bool>();
-  const Argument& group = arguments[8];
+  const Argument& group = arguments[9];
   if (gathers && parts_ > 1 && arguments[7].as<ArgumentList>().size() > 1) {
     return false;  // parts of several segments
   }
@@ -111,7 +111,7 @@ bool Opener::open_column(const Node& node) {
   int y = arguments[0].as<Value>().id;
   if (arguments[4].as<bool>() && parts_ > 1) {
     y = call("colonnade::gather_from_sequence_parallel_region", y,
-             {arguments[5], {true}, group});
+             {arguments[5], {true}, group, {}});
   }
   y = call(kLinear, y, {arguments[1], arguments[2]});
   if (gathers && parts_ > 1) {
@@ -128,19 +128,23 @@ bool Opener::open_column(const Node& node) {
 }
 
 /// x, weight, bias, input_is_parallel, sequence_parallel_enabled,
-/// sequence_dimension, reduce_output, reduce_dtype, input_size, group
+/// sequence_dimension, reduce_output, reduce_dtype, input_size, segments, group
 bool Opener::open_row(const Node& node) {
   const auto& arguments = node.arguments;
   const Tensor* weight = weight_of(node);
   if (weight == nullptr || !arguments[8].is<int64_t>()) {
     return false;
   }
+  if (!arguments[3].as<bool>() && parts_ > 1 &&
+      arguments[9].as<ArgumentList>().size() > 1) {
+    return false;  // parts of several segments
+  }
   const Argument dtype = {static_cast<int64_t>(weight->scalar_type())};
   if (arguments[7] != Argument{} && arguments[7] != dtype && parts_ > 1) {
     return false;
   }
   const size_t first_call = graph_.nodes.size();
-  const Argument& group = arguments[9];
+  const Argument& group = arguments[10];
   const auto size = arguments[8].as<int64_t>();
   const int64_t padding = size < 0 ? 0 : parts_ * weight->size(1) - size;
   int y = arguments[0].as<Value>().id;

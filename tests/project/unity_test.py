@@ -66,7 +66,7 @@ def collisions(root, folder, alone):
 def main():
     root = pathlib.Path(sys.argv[1])
     cmake = "".join((root / place / "CMakeLists.txt").read_text()
-                    for place in ("colonnade", "python"))
+                    for place in ("colonnade", "python", "cli"))
     calls = list(unities(cmake))
     complaints = [line for call in calls for line in collisions(root, *call)]
     print("\n".join(complaints) or "no two sources of one have a name in common")

@@ -12,6 +12,7 @@ from torch.distributed.tensor import DTensor, Partial, Replicate, Shard
 from torch.distributed.tensor.parallel import (
     ColwiseParallel,
     RowwiseParallel,
+    SequenceParallel,
     loss_parallel,
     parallelize_module,
 )
@@ -61,13 +62,22 @@ class Net(nn.Module):
         return self.layer(x)
 
 
+def module_and_inputs(style, remark):
+    if "nn.Embedding" in remark:
+        return nn.Embedding(12, 8), torch.arange(8).view(2, 4)
+    whole = torch.randn(2, 4, 8)  # [batch, sequence, hidden]
+    module = nn.LayerNorm(8) if "nn.LayerNorm" in remark else nn.Linear(8, 12)
+    if style in ("colwise_sequence", "sequence_parallel"):
+        return module, whole.chunk(2, 1)[rank]
+    if style in ("rowwise", "rowwise_sequence"):
+        return module, whole.chunk(2, 2)[rank]
+    return module, whole
+
+
 for theirs, ours, remark in rows_of("style there"):
     torch.manual_seed(1)
-    dense = Net(nn.Embedding(12, 8) if "Embedding" in remark
-                else nn.Linear(8, 12))
-    inputs = torch.arange(4) if "Embedding" in remark else torch.randn(4, 8)
-    if ours == '"rowwise"':  # its input is split
-        inputs = inputs.chunk(2, -1)[rank]
+    module, inputs = module_and_inputs(ours.strip('"'), remark)
+    dense = Net(module)
     split = parallelize_module(copy.deepcopy(dense), mesh,
                                {"layer": eval(theirs)})  # noqa: S307
     own = colonnade.parallelize(dense, {"layer": eval(ours)})  # noqa: S307

@@ -21,12 +21,13 @@ mv "$part"/*.whl dist/
 
 "$python" -m venv "$part/env"
 dirname "${torch#* }" > "$(echo "$part"/env/lib/python3*/site-packages)/torch.pth"
+# Also where the torch has a colonnade beside it.
 "$part/env/bin/python" -m pip install --quiet --disable-pip-version-check \
-  --no-deps "$wheel"
+  --ignore-installed --no-deps "$wheel"
 (
-  cd "$part"  # away from the sources
-  env/bin/python "$OLDPWD/examples/python/hello.py" "$part/hello"
-  env/bin/colonnade graph "$part/hello/traced"
+  cd "$part" &&  # away from the sources
+    env/bin/python "$OLDPWD/examples/python/hello.py" "$part/hello" &&
+    env/bin/colonnade graph "$part/hello/traced"
 ) >"$part/log" 2>&1 || {
   cat "$part/log" >&2
   echo "wheel.sh: $wheel does not work" >&2

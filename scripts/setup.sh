@@ -2,9 +2,9 @@
 #
 #   ensure_packages KIND...   the Debian packages of these kinds
 #   ensure_torch              sets `torch`, the folder of a fitting wheel
-#   ensure_python             sets `python`, an interpreter that can import that
-#                             torch and what the tests of the package need;
-#                             empty where there is none
+#   ensure_python MODULES     sets `python`, an interpreter that can import that
+#                             torch and these ("numpy, pytest, torch"); empty
+#                             where there is none
 #
 # All return at once where there is nothing to do.
 
@@ -154,8 +154,7 @@ ensure_python() {
   folder=${XDG_CACHE_HOME:-$HOME/.cache}/colonnade
   python=""
   if [[ -n ${VIRTUAL_ENV-} && $torch == "$VIRTUAL_ENV"/* ]]; then
-    if "$VIRTUAL_ENV/bin/python" -c 'import numpy, pytest, torch' \
-      2>/dev/null; then
+    if "$VIRTUAL_ENV/bin/python" -c "import $1" 2>/dev/null; then
       python=$VIRTUAL_ENV/bin/python
     fi
   elif [[ $torch == "$folder/torch-$version/torch" ]]; then
@@ -169,7 +168,6 @@ ensure_python() {
     fi
   fi
   if [[ -z $python ]]; then
-    echo "No numpy, pytest and torch in one Python: the Python package is" \
-      "neither built nor tested"
+    echo "No Python can import $1: the Python package is left out"
   fi
 }

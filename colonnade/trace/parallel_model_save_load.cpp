@@ -8,11 +8,11 @@
 #include "colonnade/checkpoint/detail/save_files.h"
 #include "colonnade/comm/exchange.h"
 #include "colonnade/core/error.h"
-#include "colonnade/launch/detail/thread_rank.h"
 #include "colonnade/trace/detail/callable_ops.h"
 #include "colonnade/trace/detail/check_graph.h"
 #include "colonnade/trace/detail/graph_json.h"
 #include "colonnade/trace/detail/served_model.h"
+#include "colonnade/trace/detail/tracing_ranks.h"
 
 #include <memory>
 #include <utility>
@@ -215,7 +215,7 @@ TensorParallelModel parallel_model_load(const fs::path& load_dir,
                                         std::optional<int64_t> tp_degree,
                                         const LoadOptions& options) {
   return detail::ModelAccess::make(
-      colonnade::detail::inside_rank()
+      detail::called_by_rank()
           ? load_on_this_rank(load_dir, tp_degree, options)
           : load_on_thread_ranks(load_dir, tp_degree, options));
 }

@@ -4,7 +4,6 @@
 #include "colonnade/checkpoint/detail/consensus.h"
 #include "colonnade/comm/exchange.h"
 #include "colonnade/core/error.h"
-#include "colonnade/launch/detail/thread_rank.h"
 #include "colonnade/parallel_state/parallel_state.h"
 #include "colonnade/sharding/attributes.h"
 #include "colonnade/trace/detail/graph_json.h"
@@ -131,7 +130,7 @@ TensorParallelModel detail::trace_model(const MakeTraceable& make,
                                         const TraceOptions& options) {
   check_arg(tp_degree >= 1, "parallel_model_trace: tp_degree is ", tp_degree,
             "; it must be at least 1");
-  if (colonnade::detail::inside_rank()) {
+  if (called_by_rank()) {
     return ModelAccess::make(
         trace_collectively(make, inputs, tp_degree, options));
   }

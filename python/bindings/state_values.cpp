@@ -57,6 +57,16 @@ StateValue int_from(py::handle value, const Place& place) {
   return number;
 }
 
+/// A tuple, or one of the classes of tuples that may come back as a tuple.
+bool is_tuple(py::handle value) {
+  static const py::handle classes =
+      py::make_tuple(
+          py::module_::import("torch").attr("Size"),
+          py::module_::import("colonnade.random").attr("RandomState"))
+          .release();
+  return PyTuple_CheckExact(value.ptr()) || py::isinstance(value, classes);
+}
+
 StateValue value_from(py::handle value, const Place& place) {
   PyObject* const object = value.ptr();
   if (value.is_none()) {
@@ -80,15 +90,11 @@ StateValue value_from(py::handle value, const Place& place) {
   if (PyDict_Check(object)) {
     return from_dict(value.cast<py::dict>(), place);
   }
-  static const py::handle size_class =
-      py::object(py::module_::import("torch").attr("Size")).release();
-  const bool is_tuple =
-      PyTuple_CheckExact(object) || py::isinstance(value, size_class);
-  check_arg(is_tuple || PyList_CheckExact(object), place.subject, ": ",
+  check_arg(is_tuple(value) || PyList_CheckExact(object), place.subject, ": ",
             place.path, " is of type ", type_name(value),
             "; a state dict holds tensors, numbers, strings, bools, None, "
             "lists, tuples and dicts");
-  return list_from(value, place, is_tuple);
+  return list_from(value, place, is_tuple(value));
 }
 
 StateDict from_dict(const py::dict& dict, const Place& place) {

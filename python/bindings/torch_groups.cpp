@@ -177,6 +177,10 @@ void bind_torch_groups(py::module_& m) {
       }))
       .def("add", &TorchWorld::add);
   m.def("has_world", [] { return RankContext::current()->world() != nullptr; });
+  m.def("in_torch_world", [] {
+    const World* const world = RankContext::current()->world().get();
+    return dynamic_cast<const TorchWorld*>(world) != nullptr;
+  });
   m.def("enter_world", [](const std::shared_ptr<TorchWorld>& world) {
     RankContext::current()->set_world(world);
   });

@@ -1,4 +1,4 @@
-"""`python -m colonnade`: the command-line program."""
+"""`python -m colonnade`, and the command `colonnade`: the program."""
 
 import os
 import pathlib
@@ -13,9 +13,12 @@ def main() -> None:
     if not path.exists():  # a package in a build folder
         path = pathlib.Path(program)
     if not path.exists():
-        sys.exit("colonnade: this package was built without the program; "
-                 "install it with\n  pip install . -C "
-                 "cmake.define.COLONNADE_BUILD_CLI=ON -C build.targets=all")
+        sys.exit(
+            "colonnade: this package was built without the program, which "
+            "compiles for half as long again; in the folder of the sources, "
+            "either\n  ./run wheel  # and install what it makes\nor\n"
+            "  pip install . -C cmake.define.COLONNADE_BUILD_CLI=ON "
+            "-C 'build.targets=colonnade_python;colonnade_cli'")
     sys.stdout.flush()
     os.execv(path, ["colonnade", *sys.argv[1:]])
 

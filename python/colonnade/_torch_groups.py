@@ -75,8 +75,10 @@ def new_group(name: str, ranks: list[int]) -> None:
 
 
 def group_called(name: str) -> "dist.ProcessGroup | None":
-    """Torch's group of that name; None where ranks are not torch's."""
-    return _groups.get(name) if _world is not None else None
+    """Torch's group of that name; None where ranks are not torch's, as those
+    that are threads of such a process."""
+    return (_groups.get(name)
+            if _world is not None and _core.in_torch_world() else None)
 
 
 def name_of(group: "dist.ProcessGroup") -> str:

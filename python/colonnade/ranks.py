@@ -59,6 +59,7 @@ def launch(body: Callable, *, threads: int = 1, backend: str = "",
     (torchrun, mpirun, srun), one rank here; without one on `threads` thread
     ranks, as `run_ranks` does. Returns what this process's ranks returned.
     """
+    _torch_threads.prepare()
     results = _Results(body)
     _core.launch(results, threads, backend, timeout, pin)
     return results.in_order()

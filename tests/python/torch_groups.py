@@ -1,6 +1,7 @@
 """Run by torchrun_test.py on four ranks: groups are torch.distributed's."""
 
 import os
+import tempfile
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ import torch.distributed as dist
 import colonnade
 from colonnade import parallel_layers as pl
 from colonnade import parallel_state as ps
+from colonnade import trace
 
 dist.init_process_group("gloo")
 rank = dist.get_rank()
@@ -69,6 +71,37 @@ own = layer.weight.grad.clone()
 pl.average_gradients(layer)
 dist.all_reduce(own, group=data)
 torch.testing.assert_close(layer.weight.grad, own / 2)
+
+# Thread ranks of such a process have groups and generators of their own.
+def on_thread(number):
+    ps.initialize_model_parallel(2)
+    colonnade.manual_seed(3)
+    with colonnade.random.tensor_parallel_random():
+        return ps.get_tensor_model_parallel_group(), torch.rand(5)
+
+
+(group, one), (_, two) = colonnade.run_ranks(2, on_thread)
+assert isinstance(group, colonnade.Group) and not torch.equal(one, two)
+
+# Tracing and loading are collective, and each process keeps its part.
+def func():
+    colonnade.manual_seed(1)
+    return pl.ColumnParallelLinear(8, 12)
+
+
+with pytest.raises(colonnade.InvalidArgument, match="tp_degree is 1, but these "
+                   "ranks have a tensor-parallel size of 2"):
+    trace.parallel_model_trace(func, torch.ones(2, 8))
+model = trace.parallel_model_trace(func, torch.ones(2, 8), tp_degree=2)
+folder = [tempfile.mkdtemp()]
+dist.broadcast_object_list(folder)
+trace.parallel_model_save(model, folder[0])
+again = trace.parallel_model_load(folder[0])
+assert len(again.forward_all_ranks(torch.ones(3, 8))) == 1
+torch.manual_seed(1)
+wanted = torch.nn.Linear(8, 12)(torch.ones(3, 8))
+for traced in (model, again):
+    torch.testing.assert_close(traced(torch.ones(3, 8)), wanted)
 
 ps.destroy_model_parallel()
 ps.initialize_model_parallel(4)

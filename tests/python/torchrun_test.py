@@ -1,5 +1,6 @@
 """Ranks that are processes, with torchrun and torch.distributed over gloo: the
-tests of layers, modules and parallelize once more, and what is torch.distributed's own."""
+tests of layers, modules, parallelize and the API once more, and what is
+torch.distributed's own."""
 
 import pathlib
 import subprocess
@@ -14,7 +15,7 @@ def torchrun(ranks, *command):
     done = subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", "--standalone",
          f"--nproc-per-node={ranks}", *command],
-        capture_output=True, text=True, timeout=500, cwd=FOLDER)
+        capture_output=True, text=True, timeout=200, cwd=FOLDER)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
     return done.stdout
 
@@ -22,7 +23,8 @@ def torchrun(ranks, *command):
 @pytest.mark.parametrize("ranks, file", [(2, "layers_test.py"),
                                          (4, "layers_test.py"),
                                          (2, "modules_test.py"),
-                                         (2, "parallelize_test.py")])
+                                         (2, "parallelize_test.py"),
+                                         (2, "api_test.py")])
 def test_on_processes(ranks, file):
     out = torchrun(ranks, "-m", "pytest", "-q", "-p", "no:cacheprovider", file)
     assert out.count(" passed") == ranks and " failed" not in out

@@ -2,7 +2,9 @@
 #include "colonnade/trace/detail/tracing_ranks.h"
 
 #include "colonnade/checkpoint/detail/model_tensors.h"
+#include "colonnade/comm/rank_context.h"
 #include "colonnade/core/error.h"
+#include "colonnade/launch/detail/thread_rank.h"
 #include "colonnade/parallel_layers/name_layers.h"
 #include "colonnade/parallel_state/parallel_state.h"
 #include "colonnade/random/generators.h"
@@ -49,6 +51,12 @@ std::vector<IValue> kept(std::vector<IValue> leaves) {
 }
 
 }  // namespace
+
+bool called_by_rank() {
+  const WorldPtr& world = RankContext::current()->world();
+  return colonnade::detail::inside_rank() ||
+         (world != nullptr && world->size() > 1);
+}
 
 std::function<void()> make_parallel(int degree) {
   return [degree] { parallel_state::initialize_model_parallel(degree); };

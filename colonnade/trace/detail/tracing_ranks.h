@@ -18,6 +18,10 @@
 
 namespace colonnade::trace::detail {
 
+/// Whether the calling thread is a rank already: one that this library started,
+/// or a process in a world of several that another one did.
+bool called_by_rank();
+
 /// A graph's weights on one rank.
 struct RankWeights {
   std::vector<at::Tensor> tensors;  ///< One for each of Graph::weights.

@@ -11,7 +11,7 @@ from torch import nn
 
 from .. import _core
 from .._core import CheckpointError, InvalidArgument
-from .utils import copy_tensor_parallel_attributes
+from .utils import also_called, copy_tensor_parallel_attributes
 
 # Options of torch's optimizers that say how to compute, not what.
 _EXECUTION_OPTIONS = {"foreach", "fused", "capturable", "differentiable"}
@@ -19,6 +19,7 @@ _EXECUTION_OPTIONS = {"foreach", "fused", "capturable", "differentiable"}
 _NEUTRAL_OPTIONS = {"maximize": False, "decoupled_weight_decay": True}
 
 
+@also_called(checkpoint="state_dict", output_dir="save_dir")
 def save(state_dict, save_dir):
     """Writes a nested dict of tensors, numbers, strings, bools, None, lists,
     tuples and dicts: `manifest.json`, and each tensor-parallel rank's shards in
@@ -35,6 +36,7 @@ def save(state_dict, save_dir):
     _core.save(state_dict, save_dir)
 
 
+@also_called(chkpt_path="load_dir")
 def load(load_dir, model=None, model_key='model', sharded=True):
     """This rank's part of the checkpoint in `load_dir`, at any degree where the
     split is even. With a `model`, fills it from the entry `model_key` and

@@ -12,9 +12,16 @@ from .._core import InvalidArgument, ShardSpec
 from ..random import tensor_parallel_random
 from .utils import (
     TensorParallelAttributes,
+    also_called,
     group_name,
     set_tensor_parallel_attributes,
 )
+
+
+# What Megatron-LM calls arguments of its layers.
+_also_called = also_called(tp_group="tensor_model_parallel_group",
+                           params_dtype="dtype",
+                           keep_master_weight_for_test="keep_master_weight")
 
 
 def _refuse(layer: str, **unsupported: tuple[Any, Any]) -> None:
@@ -45,6 +52,8 @@ class _ParallelLayer(nn.Module):
     def _add_parameter(self, name: str, whole_shape: list[int],
                        spec: ShardSpec | None, dtype, device) -> None:
         shape = whole_shape if spec is None else spec.local_shape(whole_shape)
+        if device is False:  # the guide's default for a row layer
+            device = None
         if spec is not None:
             self._specs[name] = spec
         self.register_parameter(name, nn.Parameter(
@@ -204,6 +213,7 @@ class ColumnParallelLinear(_ParallelLinear):
     tensor_model_parallel_group  a Group or its name, None: the current one
     """
 
+    @_also_called
     def __init__(self, input_size, output_size, bias=True, gather_output=True,
                  dtype=torch.float32, device=None, *, stride=1,
                  init_method=None, sequence_parallel_enabled=False,
@@ -262,6 +272,7 @@ class RowParallelLinear(_ParallelLinear):
     The others are ColumnParallelLinear's.
     """
 
+    @_also_called
     def __init__(self, input_size, output_size, bias=True,
                  input_is_parallel=False, dtype=torch.float32, device=False, *,
                  stride=1, init_method=None, sequence_parallel_enabled=False,
@@ -290,8 +301,7 @@ class RowParallelLinear(_ParallelLinear):
         spec = _core.layer_spec(
             "RowParallelLinear", "input_size", 1, input_size, self.segments,
             pad, _core.find_group(self.group))
-        # The guide's default for device is False, which reads as None.
-        self._init_parameters((spec, None), bias, dtype, device or None,
+        self._init_parameters((spec, None), bias, dtype, device,
                               init_method, keep_master_weight)
 
     def forward(self, x):
@@ -330,6 +340,7 @@ class ParallelEmbedding(_ParallelLayer):
                                zeros, are added up; None: that of the table
     """
 
+    @_also_called
     def __init__(self, num_embeddings, embedding_dim,
                  init_method=init.normal_, dtype=torch.float32, device=None, *,
                  padding_idx=None, max_norm=None, norm_type=2.0,

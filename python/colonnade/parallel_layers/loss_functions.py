@@ -3,9 +3,11 @@
 import torch
 
 from .. import _core
-from .utils import group_name
+from .utils import also_called, group_name
 
 
+@also_called(vocab_parallel_logits="logits", tp_group="group",
+             process_group="group")
 def parallel_cross_entropy(logits: torch.Tensor, target: torch.Tensor,
                            label_smoothing: float = 0.0,
                            ignore_index: int = -100, *,

@@ -7,7 +7,12 @@ for the tensor-parallel group; a group of one is the identity.
 import torch
 
 from .. import _core
-from .utils import group_name
+from .utils import also_called, group_name
+
+
+# What Megatron-LM and neuronx-distributed call these arguments.
+_also_called = also_called(input_="x", process_group="group", tp_group="group",
+                           tensor_parallel_output_grad="to_model_parallel")
 
 
 def _call(name: str, x: torch.Tensor, *arguments, group,
@@ -20,6 +25,7 @@ def _call(name: str, x: torch.Tensor, *arguments, group,
     return getattr(_core, name)(x, *arguments, group_name(group), **options)
 
 
+@_also_called
 def copy_to_tensor_model_parallel_region(x: torch.Tensor, group=None,
                                          reduce_dtype=None) -> torch.Tensor:
     """Identity; backward an all-reduce, in `reduce_dtype` if given. Where a
@@ -28,12 +34,14 @@ def copy_to_tensor_model_parallel_region(x: torch.Tensor, group=None,
                  reduce_dtype=reduce_dtype)
 
 
+@_also_called
 def reduce_from_tensor_model_parallel_region(x: torch.Tensor,
                                              group=None) -> torch.Tensor:
     """All-reduce; backward the identity."""
     return _call("reduce_from_tensor_model_parallel_region", x, group=group)
 
 
+@_also_called
 def scatter_to_tensor_model_parallel_region(x: torch.Tensor, dim: int = -1,
                                             group=None) -> torch.Tensor:
     """This rank's even part of `dim`; backward an all-gather."""
@@ -41,6 +49,7 @@ def scatter_to_tensor_model_parallel_region(x: torch.Tensor, dim: int = -1,
                  group=group)
 
 
+@_also_called
 def gather_from_tensor_model_parallel_region(x: torch.Tensor, dim: int = -1,
                                              group=None) -> torch.Tensor:
     """All-gather along `dim`; backward this rank's part."""
@@ -48,6 +57,7 @@ def gather_from_tensor_model_parallel_region(x: torch.Tensor, dim: int = -1,
                  group=group)
 
 
+@_also_called
 def scatter_to_sequence_parallel_region(x: torch.Tensor,
                                         sequence_dimension: int = 0,
                                         group=None) -> torch.Tensor:
@@ -56,6 +66,7 @@ def scatter_to_sequence_parallel_region(x: torch.Tensor,
                  group=group)
 
 
+@_also_called
 def gather_from_sequence_parallel_region(x: torch.Tensor,
                                          sequence_dimension: int = 0,
                                          to_model_parallel: bool = True,
@@ -68,6 +79,7 @@ def gather_from_sequence_parallel_region(x: torch.Tensor,
                  to_model_parallel, group=group, reduce_dtype=reduce_dtype)
 
 
+@_also_called
 def reduce_scatter_to_sequence_parallel_region(x: torch.Tensor,
                                                sequence_dimension: int = 0,
                                                group=None) -> torch.Tensor:

@@ -1,6 +1,8 @@
 """What makes a parameter a shard, and what can be done with shards."""
 
-from typing import NamedTuple
+import functools
+from collections.abc import Callable
+from typing import NamedTuple, TypeVar
 
 import torch
 
@@ -14,6 +16,31 @@ _PYTHON_ATTRIBUTES = {
     "partition_dim": -1,
     "partition_stride": 1,
 }
+
+
+_Function = TypeVar("_Function", bound=Callable)
+
+
+def also_called(**names: str) -> Callable[[_Function], _Function]:
+    """Lets a function take keyword arguments by the names that they have in
+    Megatron-LM and neuronx-distributed: also_called(theirs="ours")."""
+    def decorate(function):
+        @functools.wraps(function)
+        def call(*args, **arguments):
+            if arguments:
+                for theirs, ours in names.items():
+                    if theirs not in arguments:
+                        continue
+                    if ours in arguments:
+                        raise TypeError(
+                            f"{function.__qualname__}: {theirs} and {ours} are "
+                            f"two names of one argument; give one")
+                    arguments[ours] = arguments.pop(theirs)
+            return function(*args, **arguments)
+
+        return call
+
+    return decorate
 
 
 class TensorParallelAttributes(NamedTuple):

@@ -11,6 +11,7 @@
 #include "colonnade/comm/call_site.h"
 #include "colonnade/comm/exchange.h"
 #include "colonnade/comm/group.h"
+#include "colonnade/comm/neighbors.h"
 #include "colonnade/comm/process_rendezvous.h"
 #include "colonnade/comm/rank_context.h"
 #include "colonnade/comm/rendezvous.h"

@@ -33,6 +33,14 @@ c10d::ReduceOp torch_op(ReduceOp op) {
       return c10d::ReduceOp::MAX;
     case ReduceOp::kMin:
       return c10d::ReduceOp::MIN;
+    case ReduceOp::kProduct:
+      return c10d::ReduceOp::PRODUCT;
+    case ReduceOp::kBitAnd:
+      return c10d::ReduceOp::BAND;
+    case ReduceOp::kBitOr:
+      return c10d::ReduceOp::BOR;
+    case ReduceOp::kBitXor:
+      return c10d::ReduceOp::BXOR;
     default:
       return c10d::ReduceOp::SUM;
   }

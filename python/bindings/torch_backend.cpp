@@ -332,10 +332,12 @@ class TorchBackend final : public c10d::Backend {
         concat("recv of rank ", getRank(), " from any rank", note()));
   }
 
+  /// How long a call waits for a peer where it does not say so itself.
+  milliseconds timeout() const { return description_.place.timeout; }
+  /// What the ranks exchange tensors over: a name of the backend table.
   std::string_view transport() const { return ranks_->backend(); }
 
  private:
-  milliseconds timeout() const { return description_.place.timeout; }
   std::string note() const { return note_of(description_); }
 
   template <typename... Parts>
@@ -546,12 +548,17 @@ class TorchBackend final : public c10d::Backend {
 }  // namespace
 
 void bind_torch_backend(py::module_& m) {
+  py::module_::import("torch._C._distributed_c10d");  // for the base
+  py::class_<TorchBackend, c10d::Backend, c10::intrusive_ptr<TorchBackend>>(
+      m, "TorchBackend")
+      .def_property_readonly("timeout", &TorchBackend::timeout)
+      .def_property_readonly("transport", &TorchBackend::transport);
   m.def(
       "make_torch_backend",
       [](c10::intrusive_ptr<c10d::Store> store, int rank, int size,
          milliseconds timeout, std::string name, std::vector<int64_t> ranks,
          std::string backend, std::string network,
-         BackendPtr messages) -> BackendPtr {
+         BackendPtr messages) {
         return c10::make_intrusive<TorchBackend>(
             Description{{std::move(store), rank, size, timeout,
                          std::move(backend), std::move(network)},

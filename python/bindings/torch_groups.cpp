@@ -6,10 +6,13 @@
 #include "colonnade/core/error.h"
 #include "colonnade/parallel_state/mesh.h"
 #include "colonnade/random/generators.h"
+#include "torch_world.h"
 
+#include <pybind11/chrono.h>
 #include <torch/csrc/distributed/c10d/ProcessGroup.hpp>
 
 #include <algorithm>
+#include <chrono>
 #include <cstdint>
 #include <exception>
 #include <map>
@@ -188,6 +191,17 @@ void bind_torch_groups(py::module_& m) {
   m.def("enter_world", [](const std::shared_ptr<TorchWorld>& world) {
     RankContext::current()->set_world(world);
   });
+  m.def(
+      "enter_own_world",
+      [](c10::intrusive_ptr<c10d::Store> store, int rank, int size,
+         std::chrono::milliseconds timeout, std::string backend,
+         std::string network) {
+        RankContext::current()->set_world(
+            make_torch_world({std::move(store), rank, size, timeout,
+                              std::move(backend), std::move(network)}));
+      },
+      py::arg("store"), py::arg("rank"), py::arg("size"), py::arg("timeout"),
+      py::arg("backend"), py::arg("network"), ReleaseGil());
   m.def("leave_world", [] { RankContext::current()->set_world(nullptr); });
   m.def("mesh_groups", [](int64_t world_size, int64_t tp) {
     const Mesh mesh(world_size, tp);

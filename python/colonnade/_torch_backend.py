@@ -17,16 +17,26 @@ def _messages(options) -> "dist.Backend | None":
         options.group_size, timeout=options.timeout)
 
 
+def world_options(store, rank: int, size: int, timeout) -> dict:
+    """What the core asks for to make a world of such processes."""
+    return {
+        "store": store,
+        "rank": rank,
+        "size": size,
+        "timeout": timeout,
+        "backend": os.environ.get("COLONNADE_BACKEND", ""),
+        "network": os.environ.get("COLONNADE_INTERFACE")
+        or os.environ.get("GLOO_SOCKET_IFNAME", ""),
+    }
+
+
 def _make(options, _) -> "dist.Backend":
     """The backend of one group; all its ranks call this."""
     return _core.make_torch_backend(
-        store=dist.PrefixStore("colonnade", options.store),
-        rank=options.group_rank, size=options.group_size,
-        timeout=options.timeout, name=f"torch {options.group_id}",
-        ranks=options.global_ranks_in_group,
-        backend=os.environ.get("COLONNADE_BACKEND", ""),
-        network=os.environ.get("COLONNADE_INTERFACE")
-        or os.environ.get("GLOO_SOCKET_IFNAME", ""),
+        **world_options(dist.PrefixStore("colonnade", options.store),
+                        options.group_rank, options.group_size,
+                        options.timeout),
+        name=f"torch {options.group_id}", ranks=options.global_ranks_in_group,
         messages=_messages(options))
 
 

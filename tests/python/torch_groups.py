@@ -10,7 +10,7 @@ import colonnade
 from colonnade import parallel_layers as pl
 from colonnade import parallel_state as ps
 
-dist.init_process_group("gloo")
+dist.init_process_group(os.environ["TEST_BACKEND"])
 rank = dist.get_rank()
 
 with pytest.raises(colonnade.InvalidArgument, match="3"):

@@ -6,6 +6,7 @@
 #include "torch_world.h"
 
 #include <torch/csrc/distributed/c10d/Backend.hpp>
+#include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 
 #include <pybind11/chrono.h>
 
@@ -145,6 +146,35 @@ class TorchBackend final : public c10d::Backend {
   void abort() override { ranks_->abort(); }
   void setSequenceNumberForGroup() override {}
   uint64_t getSequenceNumberForGroup() override { return calls_; }
+
+  /// The group of `ranks`, of which each calls this; nothing for others.
+  BackendPtr split(const c10::intrusive_ptr<c10d::Store>& store,
+                   const std::vector<int>& ranks,
+                   const c10::intrusive_ptr<Options>& options) override {
+    const auto place = std::find(ranks.begin(), ranks.end(), rank_);
+    if (place == ranks.end()) {
+      return nullptr;
+    }
+    // Parts that are made at once may have been given one name.
+    const auto own_store = [&](const char* what) {
+      return c10::make_intrusive<c10d::PrefixStore>(
+          concat(what, "/", at::IntArrayRef(globals(ranks))), store);
+    };
+    Description part = description_;
+    part.place.store = own_store("colonnade");
+    part.place.rank = static_cast<int>(place - ranks.begin());
+    part.place.size = static_cast<int>(ranks.size());
+    part.place.timeout = options->timeout;
+    part.name = options->group_name;
+    part.ranks = globals(ranks);
+    BackendPtr messages;
+    if (ranks.size() > 1) {
+      messages = messages_->split(own_store("messages"), ranks,
+                                  messages_->getBackendOptions());
+    }
+    return c10::make_intrusive<TorchBackend>(std::move(part),
+                                             std::move(messages));
+  }
 
   WorkPtr allreduce(Tensors& tensors,
                     const c10d::AllreduceOptions& options) override {
@@ -338,6 +368,14 @@ class TorchBackend final : public c10d::Backend {
   std::string_view transport() const { return ranks_->backend(); }
 
  private:
+  /// Those ranks of this group as the default group has them.
+  std::vector<int64_t> globals(const std::vector<int>& ranks) const {
+    std::vector<int64_t> result;
+    for (const int rank : ranks) {
+      result.push_back(description_.ranks[static_cast<size_t>(rank)]);
+    }
+    return result;
+  }
   std::string note() const { return note_of(description_); }
 
   template <typename... Parts>
@@ -440,7 +478,7 @@ class TorchBackend final : public c10d::Backend {
                                       [](int64_t n) { return n >= 0; });
     const int64_t sum = std::accumulate(sizes.begin(), sizes.end(), int64_t{0});
     check_call(positive && sum == rows, "all_to_all", "the ", name, " splits ",
-               sizes, " do not add up to its ", rows, " rows");
+               at::IntArrayRef(sizes), " do not add up to its ", rows, " rows");
     return whole.detach().split_with_sizes(sizes);
   }
 
@@ -557,8 +595,7 @@ void bind_torch_backend(py::module_& m) {
       "make_torch_backend",
       [](c10::intrusive_ptr<c10d::Store> store, int rank, int size,
          milliseconds timeout, std::string name, std::vector<int64_t> ranks,
-         std::string backend, std::string network,
-         BackendPtr messages) {
+         std::string backend, std::string network, BackendPtr messages) {
         return c10::make_intrusive<TorchBackend>(
             Description{{std::move(store), rank, size, timeout,
                          std::move(backend), std::move(network)},

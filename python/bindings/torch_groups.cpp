@@ -8,8 +8,9 @@
 #include "colonnade/random/generators.h"
 #include "torch_world.h"
 
-#include <pybind11/chrono.h>
 #include <torch/csrc/distributed/c10d/ProcessGroup.hpp>
+
+#include <pybind11/chrono.h>
 
 #include <algorithm>
 #include <chrono>

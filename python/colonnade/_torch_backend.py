@@ -36,7 +36,9 @@ def _make(options, _) -> "dist.Backend":
         **world_options(dist.PrefixStore("colonnade", options.store),
                         options.group_rank, options.group_size,
                         options.timeout),
-        name=f"torch {options.group_id}", ranks=options.global_ranks_in_group,
+        name=f"torch {options.group_id}",
+        # Of the default group, torch gives an empty list.
+        ranks=options.global_ranks_in_group or list(range(options.group_size)),
         messages=_messages(options))
 
 

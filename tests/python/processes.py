@@ -3,6 +3,7 @@ torch already."""
 
 import datetime
 import multiprocessing
+import os
 import tempfile
 import traceback
 
@@ -15,7 +16,9 @@ _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(["processes"])
 
 
-def _run(rank, size, store, backend, timeout, body, arguments, results):
+def _run(rank, size, store, backend, timeout, environment, body, arguments,
+         results):
+    os.environ.update(environment)
     torch.set_num_threads(1)
     try:
         dist.init_process_group(
@@ -29,7 +32,7 @@ def _run(rank, size, store, backend, timeout, body, arguments, results):
 
 
 def on_processes(size, body, *arguments, backend="colonnade", timeout=60,
-                 dies=()):
+                 environment=None, dies=()):
     """Runs `body(rank, *arguments)` on ranks of torch.distributed; what they
     returned, in rank order.
 
@@ -39,7 +42,7 @@ def on_processes(size, body, *arguments, backend="colonnade", timeout=60,
     with tempfile.TemporaryDirectory() as folder:
         ranks = [_context.Process(
             target=_run, args=(rank, size, f"{folder}/store", backend, timeout,
-                               body, arguments, results))
+                               environment or {}, body, arguments, results))
                  for rank in range(size)]
         for process in ranks:
             process.start()

@@ -1,13 +1,22 @@
 """The backend "colonnade" of torch.distributed, beside Gloo in the same
 processes."""
 
+import datetime
 import os
 import signal
+import time
 
 import pytest
 import torch
 import torch.distributed as dist
 import torch.distributed._functional_collectives as funcol
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import Replicate, Shard, distribute_tensor
+from torch.distributed.tensor.parallel import (
+    ColwiseParallel,
+    RowwiseParallel,
+    parallelize_module,
+)
 
 import colonnade
 from processes import on_processes
@@ -208,14 +217,13 @@ LARGE = {2**20 + 3: (torch.float32, torch.bfloat16)}
 def conform(rank, large):
     size = dist.get_world_size()
     world = list(range(size))
-    ranks_of_groups = [world, world[1:], world[::2], [rank]]
-    for ranks in ranks_of_groups:
-        ours, gloo = dist.new_group(ranks), dist.new_group(ranks,
-                                                           backend="gloo")
+    _check_group(dist.group.WORLD, dist.new_group(backend="gloo"),
+                 {**SMALL, **(LARGE if large else {})})
+    for ranks in (world[1:], world[::2]):
+        ours, gloo = (dist.new_group(ranks, backend=backend)
+                      for backend in ("colonnade", "gloo"))
         if rank in ranks:
-            _check_group(ours, gloo, SMALL)
-    if large:
-        _check_group(dist.group.WORLD, dist.new_group(backend="gloo"), LARGE)
+            _check_group(ours, gloo, {37: DTYPES})
     everything = [None] * size
     dist.all_gather_object(everything, {"rank": rank, "text": "x" * rank})
     assert everything == [{"rank": i, "text": "x" * i} for i in world]
@@ -228,3 +236,274 @@ def conform(rank, large):
 @pytest.mark.parametrize("size, large", [(2, True), (3, False), (4, False)])
 def test_agrees_with_gloo(size, large):
     assert on_processes(size, conform, large) == ["colonnade"] * size
+
+
+def exchange(rank):
+    size = dist.get_world_size()
+    right, left = (rank + 1) % size, (rank - 1) % size
+    mine, theirs = torch.full((70000,), rank), torch.empty(70000, dtype=torch.long)
+    # All send first.
+    works = dist.batch_isend_irecv([dist.P2POp(dist.isend, mine, right),
+                                    dist.P2POp(dist.irecv, theirs, left)])
+    for work in works:
+        work.wait()
+    assert (theirs == left).all()
+    # Tags, not the order, say what is what; a collective may come between.
+    sends = [dist.isend(torch.tensor([tag]), right, tag=tag) for tag in (1, 2)]
+    x = torch.ones(1)
+    dist.all_reduce(x)
+    for tag in (2, 1):
+        dist.recv(theirs[:1], left, tag=tag)
+        assert theirs[0] == tag
+    for work in sends:
+        work.wait()
+    # From any source.
+    if rank == 0:
+        sources = {dist.recv(theirs[:1]) for _ in range(size - 1)}
+        assert sources == set(range(1, size))
+    else:
+        dist.send(mine[:1], 0)
+    with pytest.raises(colonnade.InvalidArgument,
+                       match=r"recv of colonnade \(rank \d\): the tensor of "
+                       r"shape \[2, 3\] is not contiguous \(strides \[1, 2\]\)"):
+        dist.recv(torch.empty(3, 2).t(), left)
+
+
+def test_sends_and_receives():
+    on_processes(3, exchange)
+
+
+def _train(group, wrap, steps=3):
+    """The parameters after some steps, whole."""
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(
+        torch.nn.Linear(12, 24), torch.nn.GELU(), torch.nn.Linear(24, 12),
+        torch.nn.LayerNorm(12)).double()
+    model, is_split_batch = wrap(model, group)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
+    torch.manual_seed(dist.get_rank(group) if is_split_batch else 99)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        x = torch.randn(5, 12, dtype=torch.double)
+        torch.nn.functional.mse_loss(model(x), x.flip(-1)).backward()
+        optimizer.step()
+    return [p.full_tensor() if hasattr(p, "full_tensor") else p
+            for p in map(torch.Tensor.detach, model.parameters())]
+
+
+def _ddp(model, group):
+    return torch.nn.parallel.DistributedDataParallel(
+        model, process_group=group, bucket_cap_mb=0.001), True
+
+
+def _fsdp(model, group):
+    mesh = dist.DeviceMesh.from_group(group, "cpu")
+    for layer in (model[0], model[2]):
+        fully_shard(layer, mesh=mesh)
+    return fully_shard(model, mesh=mesh), True
+
+
+def _tensor_parallel(model, group):
+    mesh = dist.DeviceMesh.from_group(group, "cpu")
+    return parallelize_module(model, mesh, {
+        "0": ColwiseParallel(), "2": RowwiseParallel()}), False
+
+
+def train(rank):
+    ours, gloo = dist.group.WORLD, dist.new_group(backend="gloo")
+    size = dist.get_world_size()
+    for wrap in (_ddp, _fsdp, _tensor_parallel):
+        for own, other in zip(_train(ours, wrap), _train(gloo, wrap),
+                              strict=True):
+            # Of two ranks' sums there is one order only.
+            if size == 2:
+                assert torch.equal(own, other), wrap
+            torch.testing.assert_close(own, other, rtol=0, atol=1e-12)
+    mesh = dist.init_device_mesh("cpu", (size // 2, 2), mesh_dim_names=("a", "b"))
+    rows = distribute_tensor(torch.arange(8 * size).view(2 * size, 4), mesh,
+                             [Shard(0), Shard(1)])
+    assert torch.equal(rows.full_tensor(),
+                       torch.arange(8 * size).view(2 * size, 4))
+    columns = rows.redistribute(mesh, [Replicate(), Shard(0)])
+    assert columns.to_local().shape == (size, 4)
+
+
+@pytest.mark.parametrize("size", [2, 4])
+def test_trains_as_gloo_does(size):
+    on_processes(size, train)
+
+
+def refuse(rank):
+    x = torch.ones(4)
+
+    def refused(call, match):
+        with pytest.raises(colonnade.InvalidArgument, match=match):
+            call()
+
+    refused(lambda: dist.all_reduce(x, R.BXOR),
+            "all_reduce of group .*: no bitwise xor of float32 tensors")
+    refused(lambda: dist.all_reduce(torch.ones(2, dtype=torch.long), R.AVG),
+            "all_reduce: no average of int64 tensors; sum, then divide")
+    refused(lambda: dist.all_reduce(x.to_sparse()),
+            r"all_reduce of colonnade \(rank \d\): the tensor is Sparse; only "
+            r"dense tensors are exchanged, so call to_dense\(\)")
+    refused(lambda: dist.all_gather_into_tensor(torch.empty(9), x),
+            r"the output of shape \[9\] has 9 elements, and the input of "
+            r"shape \[4\] on 2 ranks makes 8")
+    refused(lambda: dist.all_gather([x], x),
+            "all_gather of colonnade .*: 1 output list tensors for 2 ranks; "
+            "give one a rank")
+    refused(lambda: dist.all_to_all_single(torch.empty(5), torch.empty(5)),
+            "the 5 rows of the input do not divide over 2 ranks; give splits")
+    refused(lambda: dist.all_to_all_single(x, x.clone(), [1, 2], [2, 2]),
+            r"the output splits \[1, 2\] do not add up to its 4 rows")
+    refused(lambda: dist.all_to_all_single(
+        torch.empty(3 + rank), x, [2, 1 + rank], [2, 2]),
+            "all_to_all: rank 1 sends 2 elements to rank 0, which expects 1; "
+            "make the output splits of a rank the input splits of the others")
+    dist.all_reduce(x)  # nothing of that was communicated
+    assert x[0] == 2
+
+
+def test_refuses():
+    on_processes(2, refuse)
+
+
+def _error(call):
+    with pytest.raises(colonnade.CommError) as caught:
+        call()
+    return str(caught.value)
+
+
+def disagree(rank, async_op):
+    def all_reduce():
+        work = dist.all_reduce(torch.ones(3 if rank == 1 else 2),
+                               async_op=async_op)
+        if async_op:
+            work.get_future().wait() if rank == 0 else work.wait()
+
+    first = _error(all_reduce)
+    assert _error(dist.barrier).startswith(first[:40])  # it stays so
+    return first
+
+
+@pytest.mark.parametrize("async_op", [False, True])
+def test_names_who_disagrees(async_op):
+    for error in on_processes(3, disagree, async_op):
+        assert "rank 1 called all_reduce(float32 [3], sum)" in error
+        assert "all_reduce(float32 [2], sum)" in error
+
+
+def die(rank, how):
+    dist.barrier()
+    pair = dist.new_group([1, 2])
+    if rank == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if how == "pair":
+        return rank == 1 and _error(
+            lambda: dist.all_reduce(torch.ones(2), group=pair))
+    if how == "message":
+        return _error(lambda: dist.recv(torch.ones(2), 2))
+    if how == "async":
+        return _error(dist.all_reduce(torch.ones(2), async_op=True).wait)
+    return _error(lambda: funcol.wait_tensor(
+        funcol.all_reduce(torch.ones(2), "sum", dist.group.WORLD)))
+
+
+@pytest.mark.parametrize("how", ["async", "functional", "pair", "message"])
+def test_names_who_died(how):
+    errors = on_processes(3, die, how, dies=(2,))[:2]
+    for rank, error in enumerate(errors):
+        if how == "message":
+            assert f"recv of rank {rank} from rank 2: " in error
+        elif how == "pair" and rank == 0:
+            assert not error  # it is in no call
+        elif how == "pair":
+            assert "rank 1 (process" in error and "died" in error
+            assert 'are, in order, 1, 2 of the default group' in error
+        else:
+            assert "rank 2 (process" in error and "died" in error
+
+
+def come_late(rank):
+    group = dist.new_group(timeout=datetime.timedelta(seconds=2))
+    dist.barrier(group=group)
+    if rank == 0:
+        time.sleep(3)
+        return _error(lambda: dist.barrier(group=group))
+    # A limit of wait() alone leaves the call as it is.
+    work = dist.barrier(group=group, async_op=True)
+    short = _error(lambda: work.wait(datetime.timedelta(milliseconds=50)))
+    assert "barrier of rank 1: not done within the 50 ms" in short
+    return _error(work.wait)
+
+
+def test_names_who_is_late():
+    for error in on_processes(2, come_late):
+        assert "rank 1 waited 2000 ms in barrier(), call 2 of group" in error
+        assert "for rank 0, which did not come" in error
+
+
+def divide(rank):
+    halves = [[0, 1], [2, 3]]
+    own = dist.group.WORLD.split_group(halves[rank // 2])
+    assert own.rank() == rank % 2 and own.size() == 2
+    x = torch.tensor([float(rank)])
+    own.allreduce([x]).wait()
+    assert x.item() == (1, 5)[rank // 2]
+    return own._get_backend(torch.device("cpu")).transport
+
+
+def test_splits():
+    assert on_processes(4, divide) == ["shm"] * 4
+
+
+def mixed(rank):
+    x = torch.ones(2)
+    dist.all_reduce(x)
+    assert x[0] == 2
+    group = dist.new_group([0, 1])
+    dist.all_reduce(x, group=group)
+    backend = group._get_backend(torch.device("cpu"))
+    return type(backend).__name__
+
+
+def test_beside_another_backend_for_another_device():
+    assert on_processes(2, mixed, backend="cpu:colonnade,cuda:gloo") == [
+        "TorchBackend"] * 2
+
+
+def over_messages(rank):
+    assert dist.group.WORLD._get_backend(
+        torch.device("cpu")).transport == "gloo"
+    _check_group(dist.group.WORLD, dist.new_group(backend="gloo"),
+                 {0: DTYPES, 37: DTYPES})
+
+
+def test_over_messages():
+    on_processes(3, over_messages, environment={"COLONNADE_BACKEND": "gloo"})
+
+
+def alone(rank):
+    x = torch.ones(3)
+    dist.all_reduce(x)
+    dist.barrier()
+    out = torch.empty(3)
+    dist.all_gather_into_tensor(out, x)
+    dist.all_to_all_single(out, x)
+    assert torch.equal(out, torch.ones(3))
+
+
+def test_alone():
+    on_processes(1, alone)
+
+
+def leave_early(rank):
+    """Ends while a call is under way that nobody waits for."""
+    works = [dist.all_reduce(torch.ones(2**20), async_op=True)
+             for _ in range(20)]
+    del works
+
+
+def test_ends_with_calls_under_way():
+    on_processes(2, leave_early)

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "colonnade/checkpoint/state_dict.h"
+#include "colonnade/comm/asleep.h"
 #include "colonnade/comm/backend.h"
 #include "colonnade/comm/call.h"
 #include "colonnade/comm/call_dump.h"

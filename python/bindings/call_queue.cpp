@@ -1,6 +1,7 @@
 // The calls of a group of torch.distributed, one after the other.
 #include "call_queue.h"
 
+#include "colonnade/comm/asleep.h"
 #include "colonnade/core/error.h"
 
 #include <ATen/core/LegacyTypeDispatch.h>
@@ -134,6 +135,7 @@ bool CallQueue::wait(const QueuedCall& call, std::chrono::milliseconds limit) {
 }
 
 void CallQueue::work() {
+  const AsleepScope asleep;
   std::unique_lock lock(mutex_);
   while (!is_ending_ || has_next()) {
     if (has_next()) {

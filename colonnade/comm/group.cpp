@@ -52,8 +52,9 @@ class Check {
 
   void reducible(const at::Tensor& x, ReduceOp op) const {
     that(detail::is_reducible(x.scalar_type(), op), "no ",
-         op == ReduceOp::kSum ? "sum" : "max or min", " of ",
-         c10::getDtypeNames(x.scalar_type()).first,
+         op == ReduceOp::kMax || op == ReduceOp::kMin ? "max or min"
+                                                      : name_of(op),
+         " of ", c10::getDtypeNames(x.scalar_type()).first,
          " tensors; convert x to a type that has it");
   }
 

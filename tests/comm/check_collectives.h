@@ -11,12 +11,23 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 namespace colonnade {
 
 inline void expect_same(const at::Tensor& got, const at::Tensor& want,
                         const std::string& what) {
   EXPECT_TRUE(at::equal(got, want)) << what << " differs";
+}
+
+inline std::vector<ReduceOp> reductions_of(at::ScalarType dtype) {
+  std::vector<ReduceOp> ops = {ReduceOp::kSum, ReduceOp::kMax, ReduceOp::kMin,
+                               ReduceOp::kProduct};
+  if (at::isIntegralType(dtype, /*includeBool=*/false)) {
+    ops.insert(ops.end(),
+               {ReduceOp::kBitAnd, ReduceOp::kBitOr, ReduceOp::kBitXor});
+  }
+  return ops;
 }
 
 /// All collectives on `group`, with `n` elements (a rank, where a collective
@@ -31,7 +42,7 @@ inline void check_collectives(Group& group, int64_t n, at::ScalarType dtype) {
     if (!reducible || (make == fractions && !at::isFloatingType(dtype))) {
       continue;
     }
-    for (const ReduceOp op : {ReduceOp::kSum, ReduceOp::kMax, ReduceOp::kMin}) {
+    for (const ReduceOp op : reductions_of(dtype)) {
       at::Tensor x = make(rank, n, dtype);
       group.all_reduce(x, op);
       expect_same(x, combined(all_values(make, size, n, dtype), op),

@@ -79,6 +79,10 @@ TEST(GroupChecks, RefuseDtypes) {
     EXPECT_THAT(error_of<InvalidArgument>(
                     [&] { group.all_reduce(complex, ReduceOp::kMax); }),
                 HasSubstr("no max or min of complex64 tensors"));
+    at::Tensor fractions = at::zeros({2});
+    EXPECT_THAT(error_of<InvalidArgument>(
+                    [&] { group.all_reduce(fractions, ReduceOp::kBitXor); }),
+                HasSubstr("no bitwise xor of float32 tensors"));
     at::Tensor out = at::zeros({2}, at::kDouble);
     EXPECT_THAT(error_of<InvalidArgument>(
                     [&] { group.all_gather(out, at::zeros({1})); }),

@@ -87,6 +87,10 @@ const Backend& choose_backend(const LauncherPlace& place,
            backend.why_not().empty();
   };
   if (requested.empty()) {
+    const Backend& nccl = find_backend("nccl");
+    if (can_run(nccl)) {
+      return nccl;
+    }
     const Backend& shm = find_backend("shm");
     return one_host && can_run(shm) ? shm : find_backend("gloo");
   }

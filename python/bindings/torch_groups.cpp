@@ -57,7 +57,8 @@ class TorchGroup final : public Group {
   TorchGroup(std::string group_name, int own_rank,
              std::vector<int64_t> world_ranks, at::DeviceType device,
              ProcessGroupPtr torchs)
-      : Group(std::move(group_name), own_rank, std::move(world_ranks), device),
+      : Group(std::move(group_name), own_rank, std::move(world_ranks),
+              {device}),
         torchs_(std::move(torchs)) {}
 
  private:

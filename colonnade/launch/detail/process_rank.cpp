@@ -39,7 +39,8 @@ const Backend& choose_backend(const LauncherPlace& place,
                               const std::string& requested,
                               const Neighbors& neighbors) {
   if (requested.empty()) {
-    return fitting_backend(neighbors);
+    const Backend& nccl = find_backend("nccl");
+    return nccl.why_not().empty() ? nccl : fitting_backend(neighbors);
   }
   const Backend& backend = find_backend(requested);
   check_arg(backend.why_not().empty(), "launch: the backend ", backend.name,

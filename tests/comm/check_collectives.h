@@ -35,13 +35,12 @@ inline void expect_sum(const at::Tensor& got, const at::Tensor& want,
 }
 
 inline std::vector<ReduceOp> reductions_of(at::ScalarType dtype, bool bits) {
-  std::vector<ReduceOp> ops = {ReduceOp::kSum, ReduceOp::kMax, ReduceOp::kMin,
-                               ReduceOp::kProduct};
   if (bits && at::isIntegralType(dtype, /*includeBool=*/false)) {
-    ops.insert(ops.end(),
-               {ReduceOp::kBitAnd, ReduceOp::kBitOr, ReduceOp::kBitXor});
+    return {ReduceOp::kSum,     ReduceOp::kMax,    ReduceOp::kMin,
+            ReduceOp::kProduct, ReduceOp::kBitAnd, ReduceOp::kBitOr,
+            ReduceOp::kBitXor};
   }
-  return ops;
+  return {ReduceOp::kSum, ReduceOp::kMax, ReduceOp::kMin, ReduceOp::kProduct};
 }
 
 /// All collectives on `group`, with `n` elements (a rank, where a collective

@@ -62,7 +62,7 @@ TEST_F(NcclDevices, CollectivesMatchOneThread) {
          {at::kFloat, at::kDouble, at::kHalf, at::kBFloat16, at::kLong,
           at::kInt, at::kByte, at::kChar, at::kBool}) {
       for (const int64_t n : {0, 1, 7, 4097, (1 << 20) + 3}) {
-        check_collectives(*group, n, dtype, device_of(rank));
+        check_collectives(*group, n, dtype, device_of(rank), /*bits=*/false);
         check_collectives(*group, n % 5000, dtype);  // the same on the host
       }
     }

@@ -2,6 +2,7 @@
 #include "cli/command.h"
 #include "cli/example_inputs.h"
 #include "cli/format.h"
+#include "cli/launched_ranks.h"
 #include "cli/samples.h"
 #include "cli/shared_options.h"
 #include "cli/terminal.h"
@@ -241,9 +242,13 @@ class Bench {
 
 int run_bench(const BenchCommand& command) {
   install_caching_allocator();
-  Bench bench(command);
-  bench.run();
-  print(bench.report());
+  on_launched_ranks(command.model.tp, [&](bool speaks) {
+    Bench bench(command);
+    bench.run();
+    if (speaks) {
+      print(bench.report());
+    }
+  });
   return kDone;
 }
 

@@ -17,6 +17,7 @@
 #include <cmath>
 #include <memory>
 #include <numbers>
+#include <optional>
 #include <string>
 
 namespace colonnade::cli {
@@ -46,7 +47,7 @@ int run_evaluate(const EvaluateCommand& command) {
                       command.whole ? 1.0 : info.eval_fraction);
 
   install_caching_allocator();
-  Evaluation evaluation;
+  std::optional<Evaluation> evaluation;  // where rank 0 is
   launch(
       [&](int rank) {
         parallel_state::initialize_model_parallel(command.tp);
@@ -59,12 +60,15 @@ int run_evaluate(const EvaluateCommand& command) {
         }
       },
       threads(command.tp, command.backend));
+  if (!evaluation) {
+    return kDone;
+  }
   print(concat(folder.string(), " on ", command.data, "\n  loss        ",
-               as_fixed(evaluation.loss, 6), " nats a byte\n  bits        ",
-               as_fixed(evaluation.loss / std::numbers::ln2, 4),
+               as_fixed(evaluation->loss, 6), " nats a byte\n  bits        ",
+               as_fixed(evaluation->loss / std::numbers::ln2, 4),
                " a byte\n  perplexity  ",
-               as_fixed(std::exp(evaluation.loss), 4), "\n  bytes       ",
-               with_commas(evaluation.tokens), "\n"));
+               as_fixed(std::exp(evaluation->loss), 4), "\n  bytes       ",
+               with_commas(evaluation->tokens), "\n"));
   return kDone;
 }
 

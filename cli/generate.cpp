@@ -2,6 +2,7 @@
 #include "colonnade/models/generate.h"
 
 #include "cli/command.h"
+#include "cli/interrupt.h"
 #include "cli/shared_options.h"
 #include "cli/text_writer.h"
 #include "colonnade/launch/launch.h"
@@ -14,6 +15,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -42,22 +44,24 @@ int run_generate(const GenerateCommand& command) {
   const LlamaOptions model_options = read_checkpoint_info(folder).model;
 
   install_caching_allocator();
-  TextWriter writer(command.text);
+  catch_interrupts();
+  std::optional<TextWriter> writer;  // of rank 0
   launch(
       [&](int rank) {
         parallel_state::initialize_model_parallel(command.tp);
         Llama model(model_options);
         load_model(folder, model);
         if (rank == 0) {
-          writer.begin();
+          writer.emplace(command.text);
+          writer->begin();
         }
         generate(model, prompt, command.text.generate,
                  [&](const GeneratedToken& token) {
-                   return rank != 0 || writer.add(token);
+                   return rank != 0 || writer->add(token);
                  });
       },
       threads(command.tp, command.backend));
-  return writer.end();
+  return writer ? writer->end() : kDone;
 }
 
 }  // namespace

@@ -6,6 +6,7 @@
 #include "cli/format.h"
 #include "cli/graph_picture.h"
 #include "cli/graph_summary.h"
+#include "cli/launched_ranks.h"
 #include "cli/samples.h"
 #include "cli/shared_options.h"
 #include "cli/terminal.h"
@@ -84,20 +85,19 @@ void write_picture(const GraphCommand& command, const trace::Graph& graph,
   check_arg(file.good(), "--svg: cannot write ", command.svg);
 }
 
-int run_graph(const GraphCommand& command) {
-  if (!command.svg.empty()) {
-    check_outside(command.model.folder, command.svg, "--svg");
-  }
-  install_caching_allocator();
+void show_graph(const GraphCommand& command, bool speaks) {
   trace::TensorParallelModel model = load_traced_model(command.model);
   const trace::Graph& graph = model.optimized_graph();
+  PassTimes times;
+  if (command.profile && !command.text) {
+    times = time_passes(model, command);
+  }
+  if (!speaks) {
+    return;
+  }
   if (command.text) {
     print(to_string(graph));
-    return kDone;
-  }
-  PassTimes times;
-  if (command.profile) {
-    times = time_passes(model, command);
+    return;
   }
   if (!command.svg.empty()) {
     write_picture(command, graph, times.calls);
@@ -113,6 +113,15 @@ int run_graph(const GraphCommand& command) {
   if (!command.svg.empty()) {
     print(concat("\nPicture: ", command.svg, "\n"));
   }
+}
+
+int run_graph(const GraphCommand& command) {
+  if (!command.svg.empty()) {
+    check_outside(command.model.folder, command.svg, "--svg");
+  }
+  install_caching_allocator();
+  on_launched_ranks(command.model.tp,
+                    [&](bool speaks) { show_graph(command, speaks); });
   return kDone;
 }
 

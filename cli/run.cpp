@@ -1,5 +1,7 @@
 // cli/run.cpp
 #include "cli/command.h"
+#include "cli/interrupt.h"
+#include "cli/launched_ranks.h"
 #include "cli/shared_options.h"
 #include "cli/text_writer.h"
 #include "cli/traced_model.h"
@@ -9,6 +11,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <vector>
 
 namespace colonnade::cli {
@@ -33,12 +36,20 @@ int run_run(const RunCommand& command) {
     check_outside(command.model.folder, command.text.tokens_file, "--tokens");
   }
   install_caching_allocator();
-  TracedDecoder decoder(load_traced_model(command.model));
-  TextWriter writer(command.text);
-  writer.begin();
-  generate(decoder, prompt, command.text.generate,
-           [&](const GeneratedToken& token) { return writer.add(token); });
-  return writer.end();
+  catch_interrupts();
+  std::optional<TextWriter> writer;  // of the process that speaks
+  on_launched_ranks(command.model.tp, [&](bool speaks) {
+    TracedDecoder decoder(load_traced_model(command.model));
+    if (speaks) {
+      writer.emplace(command.text);
+      writer->begin();
+    }
+    generate(decoder, prompt, command.text.generate,
+             [&](const GeneratedToken& token) {
+               return !any_launched_rank(speaks && !writer->add(token));
+             });
+  });
+  return writer ? writer->end() : kDone;
 }
 
 }  // namespace

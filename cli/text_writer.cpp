@@ -54,7 +54,6 @@ TextWriter::TextWriter(const TextOptions& options) : prompt_(options.prompt) {
     tokens_.precision(9);
     tokens_ << "byte,margin\n";
   }
-  catch_interrupts();
 }
 
 void TextWriter::begin() {

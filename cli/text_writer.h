@@ -28,10 +28,10 @@ struct TextOptions {
 void add_text_options(CLI::App& app, TextOptions& options);
 
 /// Shows a text on standard output while it is made, and keeps its tokens in
-/// the file that was asked for, until Ctrl-C.
+/// the file that was asked for, until Ctrl-C (which the program must catch).
 class TextWriter {
  public:
-  /// Catches interrupts; InvalidArgument where the file cannot be written.
+  /// InvalidArgument where the file cannot be written.
   explicit TextWriter(const TextOptions& options);
 
   void begin();  ///< Shows the prompt.

@@ -2,6 +2,7 @@
 #include "cli/command.h"
 #include "cli/format.h"
 #include "cli/graph_summary.h"
+#include "cli/launched_ranks.h"
 #include "cli/shared_options.h"
 #include "cli/terminal.h"
 #include "cli/traced_model.h"
@@ -96,21 +97,25 @@ int run_trace(const TraceCommand& command) {
   trace_options.dynamic_dims = {{1}};
   trace_options.second_degree = second_degree(command.tp, options.num_heads());
   trace_options.optimize = false;  // it is not run
-  const trace::TensorParallelModel model = trace::parallel_model_trace(
-      [&] {
-        CachedLlama cached(options, command.batch, max_length);
-        load_model(folder, cached->llama);
-        return cached;
-      },
-      {at::zeros({command.batch, example_length(max_length)}, at::kLong)},
-      command.tp, trace_options);
-  trace::parallel_model_save(model, command.out);
-  const std::chrono::duration<double> seconds =
-      std::chrono::steady_clock::now() - begin;
-  print(concat(folder.string(), " traced into ", command.out, " in ",
-               as_fixed(seconds.count(), 1), " s\n",
-               summary(model.graph(), model.optimized_graph()), "  on disk  ",
-               as_bytes(bytes_in(command.out)), "\n"));
+  on_launched_ranks(command.tp, [&](bool speaks) {
+    const trace::TensorParallelModel model = trace::parallel_model_trace(
+        [&] {
+          CachedLlama cached(options, command.batch, max_length);
+          load_model(folder, cached->llama);
+          return cached;
+        },
+        {at::zeros({command.batch, example_length(max_length)}, at::kLong)},
+        command.tp, trace_options);
+    trace::parallel_model_save(model, command.out);
+    const std::chrono::duration<double> seconds =
+        std::chrono::steady_clock::now() - begin;
+    if (speaks) {
+      print(concat(folder.string(), " traced into ", command.out, " in ",
+                   as_fixed(seconds.count(), 1), " s\n",
+                   summary(model.graph(), model.optimized_graph()),
+                   "  on disk  ", as_bytes(bytes_in(command.out)), "\n"));
+    }
+  });
   return kDone;
 }
 

@@ -224,17 +224,20 @@ int run_train(TrainCommand& command, const ReadAgain& read_again) {
   command.options.out = command.out;
   const TextData data(command.data, command.seq_len, command.eval_fraction);
   std::filesystem::create_directories(command.out);
-  print(concat(command.data, ": ", with_commas(data.train_tokens()),
-               " bytes to learn from, ", with_commas(data.eval_tokens()),
-               " held out; tensor-parallel ranks ", command.tp,
-               ", data-parallel ranks ", command.dp, "\n"));
-
   install_caching_allocator();
   catch_interrupts();
   TrainProgress progress(command.out);
   launch(
-      [&] {
+      [&](int rank) {
         parallel_state::initialize_model_parallel(command.tp);
+        if (rank == 0) {
+          print(concat(command.data, ": ", with_commas(data.train_tokens()),
+                       " bytes to learn from, ",
+                       with_commas(data.eval_tokens()),
+                       " held out; tensor-parallel ranks ", command.tp,
+                       ", data-parallel ranks ",
+                       parallel_state::get_data_parallel_size(), "\n"));
+        }
         train(command.options, data, progress);
       },
       threads(command.tp * command.dp, command.backend));

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "colonnade/checkpoint/state_dict.h"
+#include "colonnade/comm/asleep.h"
 #include "colonnade/comm/backend.h"
 #include "colonnade/comm/call.h"
 #include "colonnade/comm/call_dump.h"
@@ -11,6 +12,7 @@
 #include "colonnade/comm/call_site.h"
 #include "colonnade/comm/exchange.h"
 #include "colonnade/comm/group.h"
+#include "colonnade/comm/neighbors.h"
 #include "colonnade/comm/process_rendezvous.h"
 #include "colonnade/comm/rank_context.h"
 #include "colonnade/comm/rendezvous.h"

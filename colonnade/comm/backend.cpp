@@ -3,11 +3,11 @@
 
 #include "colonnade/comm/detail/gloo_backend.h"
 #include "colonnade/comm/detail/mpi_backend.h"
+#include "colonnade/comm/detail/nccl_backend.h"
 #include "colonnade/comm/detail/self_backend.h"
 #include "colonnade/comm/detail/shm_backend.h"
 #include "colonnade/comm/detail/threads_backend.h"
 #include "colonnade/core/error.h"
-#include "colonnade/core/version.h"
 
 #include <algorithm>
 #include <array>
@@ -19,10 +19,6 @@ std::string runs_here() {
   return {};
 }
 
-std::string not_written_yet() {
-  return concat("Colonnade ", version(), " has no NCCL yet");
-}
-
 constexpr std::array kBackends = {
     Backend{"self", "one rank, nothing to exchange", true, runs_here,
             detail::make_self_world, nullptr},
@@ -32,8 +28,8 @@ constexpr std::array kBackends = {
             detail::why_no_shm, nullptr, detail::make_shm_world},
     Backend{"gloo", "processes, over TCP", true, runs_here, nullptr,
             detail::make_gloo_world},
-    Backend{"nccl", "processes, one GPU each", false, not_written_yet, nullptr,
-            nullptr},
+    Backend{"nccl", "CUDA devices, each of one rank", true, detail::why_no_nccl,
+            detail::make_nccl_thread_worlds, detail::make_nccl_world},
     Backend{"mpi", "processes started by mpirun", COLONNADE_HAS_MPI,
             detail::why_no_mpi, nullptr,
             COLONNADE_HAS_MPI ? detail::make_mpi_world : nullptr},

@@ -9,7 +9,6 @@
 #include <string_view>
 
 namespace colonnade {
-namespace {
 
 std::string_view name_of(ReduceOp op) {
   switch (op) {
@@ -19,11 +18,17 @@ std::string_view name_of(ReduceOp op) {
       return "max";
     case ReduceOp::kMin:
       return "min";
+    case ReduceOp::kProduct:
+      return "product";
+    case ReduceOp::kBitAnd:
+      return "bitwise and";
+    case ReduceOp::kBitOr:
+      return "bitwise or";
+    case ReduceOp::kBitXor:
+      return "bitwise xor";
   }
   return "unknown";
 }
-
-}  // namespace
 
 std::string_view name_of(Collective collective) {
   switch (collective) {

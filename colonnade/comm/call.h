@@ -14,7 +14,18 @@
 namespace colonnade {
 
 /// How `all_reduce` and `reduce_scatter` combine the ranks' elements.
-enum class ReduceOp : uint8_t { kSum, kMax, kMin };
+enum class ReduceOp : uint8_t {
+  kSum,
+  kMax,
+  kMin,
+  kProduct,
+  kBitAnd,
+  kBitOr,
+  kBitXor,
+};
+
+/// "sum", "bitwise and".
+COLONNADE_API std::string_view name_of(ReduceOp op);
 
 /// The methods of Group that ranks call together.
 enum class Collective : uint8_t {

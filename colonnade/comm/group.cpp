@@ -6,12 +6,27 @@
 #include "colonnade/core/error.h"
 
 #include <ATen/core/Tensor.h>
+#include <ATen/ops/empty.h>
 
+#include <algorithm>
 #include <cstddef>
 #include <utility>
 
 namespace colonnade {
 namespace {
+
+bool has(at::Device devices, at::Device device) {
+  return devices.type() == device.type() &&
+         (!devices.has_index() || devices.index() == device.index());
+}
+
+std::string list_of(const std::vector<at::Device>& devices) {
+  std::string text;
+  for (const at::Device device : devices) {
+    text += concat(text.empty() ? "" : " and ", device);
+  }
+  return text;
+}
 
 /// A call under check. `text()` names it in errors, and costs nothing before.
 class Check {
@@ -27,14 +42,16 @@ class Check {
   }
 
   void tensor(const char* name, const at::Tensor& x,
-              at::DeviceType device_type) const {
+              const std::vector<at::Device>& devices) const {
     that(x.defined(), name, " is undefined; give a tensor");
     that(x.layout() == at::kStrided, name, " is ", x.layout(),
          "; only dense tensors are exchanged");
-    that(x.device().type() == device_type, name, " is on ", x.device(),
-         ", and the group exchanges tensors on ",
-         c10::DeviceTypeName(device_type, /*lower_case=*/true),
-         "; move it there");
+    that(devices.empty() || std::any_of(devices.begin(), devices.end(),
+                                        [&](at::Device device) {
+                                          return has(device, x.device());
+                                        }),
+         name, " is on ", x.device(), ", and the group exchanges tensors on ",
+         list_of(devices), "; move it there");
     that(x.is_contiguous(), name, " of shape ", x.sizes(),
          " is not contiguous (strides ", x.strides(),
          "); call contiguous() first");
@@ -50,10 +67,16 @@ class Check {
          "; they must have one dtype");
   }
 
-  void reducible(const at::Tensor& x, ReduceOp op) const {
-    that(detail::is_reducible(x.scalar_type(), op), "no ",
-         op == ReduceOp::kSum ? "sum" : "max or min", " of ",
-         c10::getDtypeNames(x.scalar_type()).first,
+  void same_device(const at::Tensor& out, const at::Tensor& x) const {
+    that(out.device() == x.device(), "out is on ", out.device(), " and x on ",
+         x.device(), "; they must be on one device");
+  }
+
+  void reducible(const at::Tensor& x, ReduceOp op, bool can) const {
+    that(can, "no ",
+         op == ReduceOp::kMax || op == ReduceOp::kMin ? "max or min"
+                                                      : name_of(op),
+         " of ", c10::getDtypeNames(x.scalar_type()).first,
          " tensors; convert x to a type that has it");
   }
 
@@ -107,14 +130,24 @@ void note_write(at::Tensor& x) {
 }  // namespace
 
 Group::Group(std::string name, int rank, std::vector<int64_t> ranks,
-             at::DeviceType device_type)
+             std::vector<at::Device> devices)
     : name_(std::move(name)),
       rank_(rank),
       ranks_(std::move(ranks)),
-      device_type_(device_type),
+      devices_(std::move(devices)),
       timeout_(kDefaultTimeout) {}
 
 Group::~Group() = default;
+
+bool Group::reduces(const at::Tensor& x, ReduceOp op) const {
+  return detail::is_reducible(x.scalar_type(), op);
+}
+
+void Group::keep_to(at::Device device) {
+  std::replace_if(
+      devices_.begin(), devices_.end(),
+      [&](at::Device other) { return other.type() == device.type(); }, device);
+}
 
 template <typename Do>
 void Group::run(const Call& call, Do method) {
@@ -153,8 +186,8 @@ void Group::set_timeout(std::chrono::milliseconds timeout) {
 
 void Group::all_reduce(at::Tensor& x, ReduceOp op) {
   const Check check(*this, "all_reduce");
-  check.tensor("x", x, device_type_);
-  check.reducible(x, op);
+  check.tensor("x", x, devices_);
+  check.reducible(x, op, reduces(x, op));
   Call call = Call::of(Collective::kAllReduce, x);
   call.key.reduce = op;
   note_write(x);
@@ -163,8 +196,9 @@ void Group::all_reduce(at::Tensor& x, ReduceOp op) {
 
 void Group::all_gather(at::Tensor& out, const at::Tensor& x) {
   const Check check(*this, "all_gather");
-  check.tensor("x", x, device_type_);
-  check.tensor("out", out, device_type_);
+  check.tensor("x", x, devices_);
+  check.tensor("out", out, devices_);
+  check.same_device(out, x);
   check.same_dtype(out, x);
   check.numel(out, x.numel() * size(), x);
   check.apart(out, x, /*own_part=*/true);
@@ -174,10 +208,11 @@ void Group::all_gather(at::Tensor& out, const at::Tensor& x) {
 
 void Group::reduce_scatter(at::Tensor& out, const at::Tensor& x, ReduceOp op) {
   const Check check(*this, "reduce_scatter");
-  check.tensor("x", x, device_type_);
-  check.tensor("out", out, device_type_);
+  check.tensor("x", x, devices_);
+  check.tensor("out", out, devices_);
+  check.same_device(out, x);
   check.same_dtype(out, x);
-  check.reducible(x, op);
+  check.reducible(x, op, reduces(x, op));
   check.divides(x);
   check.numel(out, x.numel() / size(), x);
   check.apart(x, out, /*own_part=*/true);
@@ -189,7 +224,7 @@ void Group::reduce_scatter(at::Tensor& out, const at::Tensor& x, ReduceOp op) {
 
 void Group::broadcast(at::Tensor& x, int root) {
   const Check check(*this, "broadcast");
-  check.tensor("x", x, device_type_);
+  check.tensor("x", x, devices_);
   check.peer("root", root);
   Call call = Call::of(Collective::kBroadcast, x);
   call.key.peer = root;
@@ -201,8 +236,9 @@ void Group::broadcast(at::Tensor& x, int root) {
 
 void Group::all_to_all(at::Tensor& out, const at::Tensor& x) {
   const Check check(*this, "all_to_all");
-  check.tensor("x", x, device_type_);
-  check.tensor("out", out, device_type_);
+  check.tensor("x", x, devices_);
+  check.tensor("out", out, devices_);
+  check.same_device(out, x);
   check.same_dtype(out, x);
   check.divides(x);
   check.numel(out, x.numel(), x);
@@ -213,7 +249,7 @@ void Group::all_to_all(at::Tensor& out, const at::Tensor& x) {
 
 void Group::send(const at::Tensor& x, int dst) {
   const Check check(*this, "send");
-  check.tensor("x", x, device_type_);
+  check.tensor("x", x, devices_);
   check.other("dst", dst);
   Call call = Call::of(Collective::kSend, x);
   call.key.peer = dst;
@@ -222,7 +258,7 @@ void Group::send(const at::Tensor& x, int dst) {
 
 void Group::recv(at::Tensor& x, int src) {
   const Check check(*this, "recv");
-  check.tensor("x", x, device_type_);
+  check.tensor("x", x, devices_);
   check.other("src", src);
   Call call = Call::of(Collective::kRecv, x);
   call.key.peer = src;
@@ -232,6 +268,21 @@ void Group::recv(at::Tensor& x, int src) {
 
 void Group::barrier() {
   run(Call::barrier(), [&] { do_barrier(); });
+}
+
+void Group::agree(const Call& call) {
+  run(call, [&] {
+    at::Tensor nothing;
+    switch (call.key.collective) {
+      case Collective::kSend:
+        return do_send(at::empty({0}, at::kByte), call.key.peer);
+      case Collective::kRecv:
+        nothing = at::empty({0}, at::kByte);
+        return do_recv(nothing, call.key.peer);
+      default:
+        return do_barrier();
+    }
+  });
 }
 
 }  // namespace colonnade

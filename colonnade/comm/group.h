@@ -7,6 +7,7 @@
 
 #include <ATen/core/Tensor.h>
 #include <ATen/core/ivalue.h>
+#include <c10/core/Device.h>
 
 #include <chrono>
 #include <cstdint>
@@ -29,7 +30,7 @@ inline constexpr std::chrono::milliseconds kDefaultTimeout =
 /// are the mappings of parallel_layers/mappings.h.
 ///
 /// Errors  InvalidArgument, before any communication, where a tensor is not
-///         contiguous, not on this group's kind of device, of a dtype that
+///         contiguous, not on a device of this group's, of a dtype that
 ///         cannot be reduced (bool is copied, never reduced), of the wrong
 ///         shape, or shares memory with the other.
 ///         CommError on every rank, naming the rank at fault, where a peer
@@ -83,6 +84,10 @@ class COLONNADE_API Group : public torch::CustomClassHolder {
   /// Returns when every member has called it.
   void barrier();
 
+  /// For a backend that moves the data of `call` itself: returns when all that
+  /// take part in it have come with the same one, as if they made it here.
+  void agree(const Call& call);
+
   /// This rank's last calls in the group.
   const CallLog& calls() const { return calls_; }
   /// Such as "all_reduce(float32 [4], sum), call 3 of group "tp" (ranks 0 and
@@ -90,11 +95,19 @@ class COLONNADE_API Group : public torch::CustomClassHolder {
   std::string describe(const CallRecord& record) const;
 
  protected:
+  /// devices  whose tensors it exchanges; one without an index is any of its
+  ///          type, and none at all any device
   Group(std::string name, int rank, std::vector<int64_t> ranks,
-        at::DeviceType device_type);
+        std::vector<at::Device> devices);
+
+  /// From here on, `device` is the only one of its type.
+  void keep_to(at::Device device);
 
   /// The call that the public method noted before it called its virtual.
   const Call& call() const { return calls_.latest().call; }
+
+  /// Whether it combines the elements of `x`.
+  virtual bool reduces(const at::Tensor& x, ReduceOp op) const;
 
  private:
   virtual void do_all_reduce(at::Tensor& x, ReduceOp op) = 0;
@@ -115,7 +128,7 @@ class COLONNADE_API Group : public torch::CustomClassHolder {
   std::string name_;
   int rank_;
   std::vector<int64_t> ranks_;
-  at::DeviceType device_type_;
+  std::vector<at::Device> devices_;
   std::chrono::milliseconds timeout_;
   CallLog calls_;
 };

@@ -233,6 +233,12 @@ std::shared_ptr<Rendezvous> tcp_rendezvous(const TcpStore& store,
   }
 }
 
+std::shared_ptr<Rendezvous> store_rendezvous(
+    c10::intrusive_ptr<c10d::Store> store, std::string prefix) {
+  return std::make_shared<StoreRendezvous>(std::move(store), std::move(prefix),
+                                           "torch.distributed's store");
+}
+
 std::shared_ptr<Rendezvous> file_rendezvous(const std::string& path, int size,
                                             std::string prefix) {
   return std::make_shared<FileRendezvous>(path, size, std::move(prefix));

@@ -4,10 +4,16 @@
 #include "colonnade/comm/rendezvous.h"
 #include "colonnade/core/api.h"
 
+#include <c10/util/intrusive_ptr.h>
+
 #include <chrono>
 #include <cstdint>
 #include <memory>
 #include <string>
+
+namespace c10d {
+class Store;
+}  // namespace c10d
 
 namespace colonnade {
 
@@ -25,6 +31,10 @@ struct TcpStore {
 /// Errors  CommError where the store cannot be had within `timeout`
 COLONNADE_API std::shared_ptr<Rendezvous> tcp_rendezvous(
     const TcpStore& store, std::chrono::milliseconds timeout);
+
+/// A store that torch.distributed has made; `prefix` comes before every name.
+COLONNADE_API std::shared_ptr<Rendezvous> store_rendezvous(
+    c10::intrusive_ptr<c10d::Store> store, std::string prefix = {});
 
 /// A file that all processes see and can lock. It must not be of a run before;
 /// it is removed when all `size` processes have let go of it.

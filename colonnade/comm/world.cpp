@@ -12,6 +12,8 @@ namespace colonnade {
 
 World::~World() = default;
 
+void World::look() {}
+
 void World::begin_call(uint64_t) noexcept {}
 
 void World::rest(uint64_t) noexcept {}

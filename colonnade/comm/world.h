@@ -31,6 +31,11 @@ class COLONNADE_API World {
   /// world throws CommError with this rank and `message`. Never throws.
   virtual void abort(std::string_view message) noexcept = 0;
 
+  /// For a rank that waits for others in another way than a group of this
+  /// world: throws CommError where the world has failed, or a rank of it is
+  /// seen to be lost. Called every 50 ms or so.
+  virtual void look();
+
   /// This rank is done: only a collective that waits for it throws.
   virtual void leave() noexcept = 0;
 

@@ -45,15 +45,6 @@ GeneratedToken choose(const at::Tensor& logits, const GenerateOptions& options,
   return {token.id, token.margin};
 }
 
-bool any_rank(bool mine, at::Device device) {
-  const CallSiteScope site(CallSite("generate"));
-  at::Tensor flag = at::full(
-      {1}, mine ? 1 : 0, at::TensorOptions().dtype(at::kInt).device(device));
-  parallel_state::get_tensor_model_parallel_group()->all_reduce(flag,
-                                                                ReduceOp::kMax);
-  return flag.item<int>() != 0;
-}
-
 class LlamaDecoder final : public Decoder {
  public:
   LlamaDecoder(Llama& model, int64_t max_length)
@@ -136,6 +127,15 @@ std::vector<GeneratedToken> generate(Llama& model,
     return !any_rank(on_token != nullptr && !on_token(token),
                      model->options().device());
   });
+}
+
+bool any_rank(bool mine, at::Device device) {
+  const CallSiteScope site(CallSite("generate"));
+  at::Tensor flag = at::full(
+      {1}, mine ? 1 : 0, at::TensorOptions().dtype(at::kInt).device(device));
+  parallel_state::get_tensor_model_parallel_group()->all_reduce(flag,
+                                                                ReduceOp::kMax);
+  return flag.item<int>() != 0;
 }
 
 }  // namespace colonnade

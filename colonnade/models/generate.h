@@ -65,4 +65,8 @@ std::vector<GeneratedToken> generate(Llama& model,
                                      const GenerateOptions& options = {},
                                      const OnToken& on_token = nullptr);
 
+/// Whether `mine` is true on any rank of the tensor-parallel group. Collective;
+/// `device` is that of the group's tensors.
+bool any_rank(bool mine, at::Device device = at::kCPU);
+
 }  // namespace colonnade

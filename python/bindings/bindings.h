@@ -14,6 +14,7 @@ void bind_sharding(pybind11::module_& m);
 void bind_layers(pybind11::module_& m);
 void bind_checkpoint(pybind11::module_& m);
 void bind_trace(pybind11::module_& m);
+void bind_torch_backend(pybind11::module_& m);
 void bind_torch_groups(pybind11::module_& m);
 
 /// Releases the interpreter while a function runs: ranks that wait for each

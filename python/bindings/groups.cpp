@@ -15,12 +15,17 @@ namespace py = pybind11;
 using at::Tensor;
 
 ReduceOp reduce_op(std::string_view name) {
-  check_arg(name == "sum" || name == "max" || name == "min",
-            "Group: there is no reduction \"", name,
-            "\"; there are \"sum\", \"max\" and \"min\"");
-  return name == "sum"   ? ReduceOp::kSum
-         : name == "max" ? ReduceOp::kMax
-                         : ReduceOp::kMin;
+  std::string known;
+  for (const ReduceOp op :
+       {ReduceOp::kSum, ReduceOp::kMax, ReduceOp::kMin, ReduceOp::kProduct,
+        ReduceOp::kBitAnd, ReduceOp::kBitOr, ReduceOp::kBitXor}) {
+    if (name == name_of(op)) {
+      return op;
+    }
+    known += concat(known.empty() ? "\"" : ", \"", name_of(op), '"');
+  }
+  throw InvalidArgument(
+      concat("Group: there is no reduction \"", name, "\"; there are ", known));
 }
 
 double seconds(std::chrono::milliseconds time) {
@@ -56,7 +61,8 @@ void bind_groups(py::module_& m) {
             g.all_reduce(x, reduce_op(op));
           },
           py::arg("x"), py::arg("op") = "sum", ReleaseGil(),
-          "Combines x over the group in place: \"sum\", \"max\" or \"min\".")
+          "Combines x over the group in place: \"sum\", \"max\", \"min\", "
+          "\"product\" or \"bitwise and\", \"or\", \"xor\".")
       .def(
           "all_gather",
           [](Group& g, Tensor out, const Tensor& x) { g.all_gather(out, x); },

@@ -13,5 +13,6 @@ PYBIND11_MODULE(_core, m) {
   colonnade::python::bind_layers(m);
   colonnade::python::bind_checkpoint(m);
   colonnade::python::bind_trace(m);
+  colonnade::python::bind_torch_backend(m);
   colonnade::python::bind_torch_groups(m);
 }

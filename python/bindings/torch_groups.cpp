@@ -6,10 +6,14 @@
 #include "colonnade/core/error.h"
 #include "colonnade/parallel_state/mesh.h"
 #include "colonnade/random/generators.h"
+#include "torch_world.h"
 
 #include <torch/csrc/distributed/c10d/ProcessGroup.hpp>
 
+#include <pybind11/chrono.h>
+
 #include <algorithm>
+#include <chrono>
 #include <cstdint>
 #include <exception>
 #include <map>
@@ -33,6 +37,14 @@ c10d::ReduceOp torch_op(ReduceOp op) {
       return c10d::ReduceOp::MAX;
     case ReduceOp::kMin:
       return c10d::ReduceOp::MIN;
+    case ReduceOp::kProduct:
+      return c10d::ReduceOp::PRODUCT;
+    case ReduceOp::kBitAnd:
+      return c10d::ReduceOp::BAND;
+    case ReduceOp::kBitOr:
+      return c10d::ReduceOp::BOR;
+    case ReduceOp::kBitXor:
+      return c10d::ReduceOp::BXOR;
     default:
       return c10d::ReduceOp::SUM;
   }
@@ -45,7 +57,8 @@ class TorchGroup final : public Group {
   TorchGroup(std::string group_name, int own_rank,
              std::vector<int64_t> world_ranks, at::DeviceType device,
              ProcessGroupPtr torchs)
-      : Group(std::move(group_name), own_rank, std::move(world_ranks), device),
+      : Group(std::move(group_name), own_rank, std::move(world_ranks),
+              {device}),
         torchs_(std::move(torchs)) {}
 
  private:
@@ -184,6 +197,17 @@ void bind_torch_groups(py::module_& m) {
   m.def("enter_world", [](const std::shared_ptr<TorchWorld>& world) {
     RankContext::current()->set_world(world);
   });
+  m.def(
+      "enter_own_world",
+      [](c10::intrusive_ptr<c10d::Store> store, int rank, int size,
+         std::chrono::milliseconds timeout, std::string backend,
+         std::string network) {
+        RankContext::current()->set_world(
+            make_torch_world({std::move(store), rank, size, timeout,
+                              std::move(backend), std::move(network)}));
+      },
+      py::arg("store"), py::arg("rank"), py::arg("size"), py::arg("timeout"),
+      py::arg("backend"), py::arg("network"), ReleaseGil());
   m.def("leave_world", [] { RankContext::current()->set_world(nullptr); });
   m.def("mesh_groups", [](int64_t world_size, int64_t tp) {
     const Mesh mesh(world_size, tp);

@@ -35,6 +35,7 @@ from ._core import (  # noqa: E402
     __version__,
 )
 from . import (  # noqa: E402
+    _torch_backend,
     _torch_threads,
     parallel_layers,
     parallel_state,
@@ -50,6 +51,7 @@ from .random import manual_seed, random_state, set_random_state  # noqa: E402
 from .ranks import launch, run_ranks  # noqa: E402
 
 _torch_threads.pass_rank_key_through()
+_torch_backend.register()
 
 __all__ = [
     "CheckpointError",

@@ -1,14 +1,46 @@
 """Ranks that are processes of torch.distributed: their groups are torch's own,
-and Colonnade's run on them."""
+and Colonnade's run on them, or beside them where torch's run on Colonnade."""
 
 import torch
 import torch.distributed as dist
 
-from . import _core
+from . import _core, _torch_backend
 
 # Of this process, by the name that Colonnade gives them.
 _groups: dict[str, "dist.ProcessGroup"] = {}
-_world: "_core.TorchWorld | None" = None
+_world: "_TorchsWorld | _OwnWorld | None" = None
+# How many worlds of our own there were: all ranks count alike.
+_own_worlds = 0
+
+
+class _TorchsWorld:
+    """Each group of ours makes its calls on one of torch's."""
+
+    def __init__(self, rank: int, size: int):
+        self._world = _core.TorchWorld(rank, size, _device(dist.group.WORLD))
+        self.add = self._world.add
+
+    def enter(self) -> None:
+        _core.enter_world(self._world)
+
+
+class _OwnWorld:
+    """Ours, of the same processes: its groups need no detour."""
+
+    def __init__(self, rank: int, size: int):
+        global _own_worlds
+        store = dist.distributed_c10d._get_default_store()
+        cpu = dist.group.WORLD._get_backend(torch.device("cpu"))
+        self._options = _torch_backend.world_options(
+            dist.PrefixStore(f"colonnade/world/{_own_worlds}", store), rank,
+            size, cpu.timeout)
+        _own_worlds += 1
+
+    def add(self, ranks: list[int], group: "dist.ProcessGroup") -> None:
+        pass
+
+    def enter(self) -> None:
+        _core.enter_own_world(**self._options)
 
 
 def is_to_be_used() -> bool:
@@ -25,6 +57,12 @@ def _device(group: "dist.ProcessGroup") -> torch.device:
     return torch.device("cuda" if on_gpu else "cpu")
 
 
+def _runs_on_ours(group: "dist.ProcessGroup") -> bool:
+    config = dist.BackendConfig(dist.get_backend_config(group))
+    return (_device(group).type == "cpu"
+            and config.get_device_backend_map().get("cpu") == "colonnade")
+
+
 def _make(ranks: list[int]) -> "dist.ProcessGroup":
     """The group of `ranks`; all ranks of the world call this."""
     if len(ranks) == dist.get_world_size():
@@ -37,7 +75,8 @@ def initialize(tensor_model_parallel_size: int) -> None:
     global _world
     rank, size = dist.get_rank(), dist.get_world_size()
     tensor, data = _core.mesh_groups(size, tensor_model_parallel_size)
-    world = _core.TorchWorld(rank, size, _device(dist.group.WORLD))
+    world = (_OwnWorld if _runs_on_ours(dist.group.WORLD)
+             else _TorchsWorld)(rank, size)
     world.add(list(range(size)), dist.group.WORLD)
     groups = {"world": dist.group.WORLD}
     for name, all_ranks in (("tp", tensor), ("dp", data)):
@@ -46,7 +85,7 @@ def initialize(tensor_model_parallel_size: int) -> None:
             if rank in ranks:
                 groups[name] = group
                 world.add(ranks, group)
-    _core.enter_world(world)
+    world.enter()
     _world = world
     _groups.update(groups)
 

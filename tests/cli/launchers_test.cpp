@@ -27,7 +27,7 @@ std::string script(const std::string& name) {
 }
 
 /// Why there are no ranks of a launcher here; empty where there are.
-std::string why_no_mpishell() {
+std::string why_no_mpirun() {
   return shell("mpirun --version").good
              ? ""
              : "there is no mpirun here; Debian has it in openmpi-bin";
@@ -43,7 +43,7 @@ std::string why_not(const std::string& script_name) {
 
 constexpr char kTorchrun[] =
     TEST_PYTHON " -m torch.distributed.run --no-python --nproc-per-node 2 ";
-std::string why_no_torchshell() {
+std::string why_no_torchrun() {
   return shell(std::string(kTorchrun) + "--help").good
              ? ""
              : "no torchrun in " TEST_PYTHON
@@ -94,13 +94,13 @@ void expect_losses_of_threads(const std::vector<std::string>& launchers,
   }
 
 TEST(Launchers, MpirunTrainsToTheLossesOfThreadRanks) {
-  SKIP_WHERE(why_no_mpishell());
+  SKIP_WHERE(why_no_mpirun());
   expect_losses_of_threads({kMpirun});
   expect_losses_of_threads({kMpirun}, "--backend gloo");
 }
 
 TEST(Launchers, MpiTrainsToTheLossesOfThreadRanks) {
-  SKIP_WHERE(why_no_mpishell() + find_backend("mpi").why_not());
+  SKIP_WHERE(why_no_mpirun() + find_backend("mpi").why_not());
   expect_losses_of_threads({kMpirun}, "--backend mpi");
 }
 
@@ -118,13 +118,63 @@ TEST(Launchers, SrunTrainsToTheLossesOfThreadRanks) {
 }
 
 TEST(Launchers, TorchrunTrainsToTheLossesOfThreadRanks) {
-  SKIP_WHERE(why_no_torchshell());
+  SKIP_WHERE(why_no_torchrun());
   expect_losses_of_threads({kTorchrun});
 }
 
 TEST(Launchers, TwoHostsTrainToTheLossesOfThreadRanks) {
   SKIP_WHERE(why_not("two_hosts.sh"));
   expect_losses_of_threads({script("two_hosts.sh") + "2 "});
+}
+
+/// Every command on two processes: what thread ranks say, said once.
+TEST(Launchers, EveryCommandRunsOnProcesses) {
+  SKIP_WHERE(why_no_mpirun());
+  const TemporaryFolder folder;
+  std::string text;
+  for (int i = 0; i < 200; ++i) {
+    text += "One thing leads to another, number " + std::to_string(i) + ". ";
+  }
+  const std::string data = folder.write("text", text).string();
+  const std::string run = (folder.path() / "run").string();
+  const auto output_of = [&](const std::string& command) {
+    const ShellResult result =
+        shell("TMPDIR=" + folder.path().string() + ' ' + command);
+    EXPECT_TRUE(result.good) << command << ": " << result.out;
+    return result.out;
+  };
+  const std::string launched = kMpirun + program_path();
+  output_of(program_path() + " train --data " + data + " --out " + run +
+            " --hidden 32 --layers 1 --heads 2 --seq-len 16 --batch 2"
+            " --steps 2 --eval-windows 2");
+
+  const std::string evaluate =
+      " evaluate --tp 2 --checkpoint " + run + " --data " + data;
+  EXPECT_EQ(output_of(launched + evaluate),
+            output_of(program_path() + evaluate));
+  const std::string write = " --prompt One --max-tokens 20";
+  const std::string generate = " generate --tp 2 --checkpoint " + run + write;
+  const std::string written = output_of(program_path() + generate);
+  EXPECT_EQ(output_of(launched + generate), written);
+
+  const std::string traced = (folder.path() / "traced").string();
+  const std::string traced_alone = (folder.path() / "alone").string();
+  const std::string trace = " trace --tp 2 --checkpoint " + run + " --out ";
+  EXPECT_NE(output_of(launched + trace + traced).find("degree   2, or any"),
+            std::string::npos);
+  output_of(program_path() + trace + traced_alone);
+  EXPECT_EQ(output_of(launched + " run " + traced + write), written);
+  EXPECT_EQ(output_of(program_path() + " run " + traced + write), written);
+  EXPECT_EQ(output_of(launched + " run " + traced_alone + write), written);
+  EXPECT_EQ(output_of(launched + " graph --text " + traced),
+            output_of(program_path() + " graph --text " + traced_alone));
+  const std::string profile =
+      output_of(launched + " graph --profile --seq 1 --rounds 2 " + traced);
+  EXPECT_NE(profile.find("A pass on 2 ranks takes"), std::string::npos);
+  const std::string bench =
+      output_of(launched + " bench --rounds 2 --seq 4 " + traced);
+  EXPECT_NE(bench.find(" on 2 ranks, 2 rounds"), std::string::npos);
+  EXPECT_EQ(bench.find("median"), bench.rfind("median"));
 }
 
 }  // namespace

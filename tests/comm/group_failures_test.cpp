@@ -67,6 +67,26 @@ TEST(GroupFailures, OddOneOutIsNamed) {
   }
 }
 
+TEST(GroupFailures, WhoCallsAgainLeavesTheOthersTheirError) {
+  for (int turn = 0; turn < 200; ++turn) {
+    expect_all(
+        errors_of(3,
+                  [](int rank, Group& group) {
+                    at::Tensor x = at::zeros({rank == 1 ? 5 : 4});
+                    const std::string first =
+                        error_of<CommError>([&] { group.all_reduce(x); });
+                    EXPECT_THAT(error_of<CommError>([&] { group.barrier(); }),
+                                HasSubstr(first));
+                    throw CommError(first);
+                  }),
+        std::string("rank 1 made another call than the rest in call 1 "
+                    "of group \"all\": rank 1 called all_reduce("
+                    "float32 [5], sum) but ranks 0 and 2 called "
+                    "all_reduce(float32 [4], sum)") +
+            kSameOrder);
+  }
+}
+
 TEST(GroupFailures, BothOfTwoAreNamed) {
   expect_all(errors_of(2,
                        [](int rank, Group& group) {

@@ -25,6 +25,27 @@ inline at::Tensor fractions(int64_t rank, int64_t n, at::ScalarType dtype) {
   return at::arange(n, at::kDouble).add(rank).mul(0.7).sin().to(dtype);
 }
 
+inline at::Tensor combined(const at::Tensor& a, const at::Tensor& b,
+                           ReduceOp op) {
+  switch (op) {
+    case ReduceOp::kSum:
+      return a + b;
+    case ReduceOp::kMax:
+      return at::maximum(a, b);
+    case ReduceOp::kMin:
+      return at::minimum(a, b);
+    case ReduceOp::kProduct:
+      return a * b;
+    case ReduceOp::kBitAnd:
+      return at::bitwise_and(a, b);
+    case ReduceOp::kBitOr:
+      return at::bitwise_or(a, b);
+    case ReduceOp::kBitXor:
+      return at::bitwise_xor(a, b);
+  }
+  return {};
+}
+
 /// `tensors` combined in rank order, with one rounding at the end.
 inline at::Tensor combined(const std::vector<at::Tensor>& tensors,
                            ReduceOp op) {
@@ -32,9 +53,8 @@ inline at::Tensor combined(const std::vector<at::Tensor>& tensors,
   const bool is_short = dtype == at::kHalf || dtype == at::kBFloat16;
   at::Tensor result = tensors[0].to(is_short ? at::kFloat : dtype);
   for (size_t i = 1; i < tensors.size(); ++i) {
-    result = op == ReduceOp::kSum   ? result + tensors[i]
-             : op == ReduceOp::kMax ? at::maximum(result, tensors[i])
-                                    : at::minimum(result, tensors[i]);
+    result =
+        combined(result, is_short ? tensors[i].to(at::kFloat) : tensors[i], op);
   }
   return result.to(dtype);
 }

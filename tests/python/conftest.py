@@ -1,3 +1,5 @@
+import os
+
 import pytest
 import torch.distributed as dist
 
@@ -6,7 +8,7 @@ from tensor_parallel import ON_PROCESSES
 
 def pytest_sessionstart(session):
     if ON_PROCESSES:
-        dist.init_process_group("gloo")
+        dist.init_process_group(os.environ["TEST_BACKEND"])
 
 
 def pytest_sessionfinish(session):

@@ -69,7 +69,7 @@ def test_training_goes_on(launcher, two_and_four_steps, tmp_path):
     if launcher == "threads":
         out = run("train_llama.py", *arguments, "--tp", "2")
     else:
-        out = torchrun(2, str(EXAMPLES / "train_llama.py"), *arguments,
+        out = torchrun("gloo", 2, str(EXAMPLES / "train_llama.py"), *arguments,
                        "--tp", str(2 // dp))
     assert "goes on after step 2\n" in out
     assert out.count("after step 4\n") == 1

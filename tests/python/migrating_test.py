@@ -99,7 +99,8 @@ def test_megatron(theirs, ours, _, tmp_path):
 def test_dtensor():
     """On two processes, where torch's own can be asked."""
     rows = rows_of("style there") + rows_of("call there")
-    assert torchrun(2, "dtensor.py").count("equal\n") == 2 * len(rows)
+    assert torchrun("gloo", 2, "dtensor.py").count("equal\n") == (
+        2 * len(rows))
 
 
 def test_the_tables_are_read():

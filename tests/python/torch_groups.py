@@ -12,7 +12,7 @@ from colonnade import parallel_layers as pl
 from colonnade import parallel_state as ps
 from colonnade import trace
 
-dist.init_process_group("gloo")
+dist.init_process_group(os.environ["TEST_BACKEND"])
 rank = dist.get_rank()
 
 with pytest.raises(colonnade.InvalidArgument, match="3"):

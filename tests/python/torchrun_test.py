@@ -1,7 +1,8 @@
-"""Ranks that are processes, with torchrun and torch.distributed over gloo: the
-tests of layers, modules, parallelize and the API once more, and what is
-torch.distributed's own."""
+"""Ranks that are processes, with torchrun and torch.distributed over its Gloo
+and over Colonnade: the tests of layers, modules, parallelize and the API once
+more, and what is torch.distributed's own."""
 
+import os
 import pathlib
 import subprocess
 import sys
@@ -11,24 +12,31 @@ import pytest
 FOLDER = pathlib.Path(__file__).parent
 
 
-def torchrun(ranks, *command):
+BACKENDS = pytest.mark.parametrize("backend", ["gloo", "colonnade"])
+
+
+def torchrun(backend, ranks, *command):
     done = subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", "--standalone",
          f"--nproc-per-node={ranks}", *command],
-        capture_output=True, text=True, timeout=200, cwd=FOLDER)
+        capture_output=True, text=True, timeout=200, cwd=FOLDER,
+        env={**os.environ, "TEST_BACKEND": backend})
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
     return done.stdout
 
 
+@BACKENDS
 @pytest.mark.parametrize("ranks, file", [(2, "layers_test.py"),
                                          (4, "layers_test.py"),
                                          (2, "modules_test.py"),
-                                         (2, "api_test.py"),
-                                         (2, "parallelize_test.py")])
-def test_on_processes(ranks, file):
-    out = torchrun(ranks, "-m", "pytest", "-q", "-p", "no:cacheprovider", file)
+                                         (2, "parallelize_test.py"),
+                                         (2, "api_test.py")])
+def test_on_processes(backend, ranks, file):
+    out = torchrun(backend, ranks, "-m", "pytest", "-q", "-p",
+                   "no:cacheprovider", file)
     assert out.count(" passed") == ranks and " failed" not in out
 
 
-def test_torchs_own_groups():
-    assert torchrun(4, "torch_groups.py").count("fine\n") == 4
+@BACKENDS
+def test_torchs_own_groups(backend):
+    assert torchrun(backend, 4, "torch_groups.py").count("fine\n") == 4

@@ -47,15 +47,13 @@ declare -A holders
 number=0
 for host in left right; do
   number=$((number + 1))
-  unshare --net --uts sleep infinity &
-  holders[$host]=$!
-  # Until it is in its namespace.
-  while [[ $(readlink /proc/$!/ns/net) == $(readlink /proc/self/ns/net) ]]; do
-    sleep 0.01
-  done
-  ip link add to_$host type veth peer name cable netns $!
+  # Says its number when it is in its namespaces.
+  exec {holder}< <(exec unshare --net --uts bash -c 'echo $$; exec sleep inf')
+  read -r -u "$holder" holders[$host]
+  ip link add to_$host type veth peer name cable \
+    netns "${holders[$host]}"
   ip link set to_$host master switch up
-  nsenter --target $! --net --uts bash -c "
+  nsenter --target "${holders[$host]}" --net --uts bash -ec "
     hostname $host
     ip link set lo up
     ip address add 10.0.0.$number/24 dev cable

@@ -11,7 +11,11 @@
 namespace colonnade::detail {
 
 WorldPtr make_gloo_world(const ProcessPlace& place) {
-  const auto peers = std::make_shared<const Peers>(place);
+  return make_gloo_world(place, std::make_shared<const Peers>(place));
+}
+
+WorldPtr make_gloo_world(const ProcessPlace& place,
+                         const std::shared_ptr<const Peers>& peers) {
   return make_message_world(
       place, std::make_shared<ProcessFates>(place.rendezvous, place.rank),
       std::make_unique<GlooMesh>(place, peers->share_host()), peers);

@@ -28,7 +28,7 @@
 namespace colonnade::detail {
 namespace {
 
-/// How long a rank that is through waits for those that still connect.
+/// How long a rank that is through waits for all that still connect.
 constexpr std::chrono::milliseconds kConnecting = std::chrono::seconds(10);
 
 std::string name_of_connected(int rank) {
@@ -118,6 +118,13 @@ at::Tensor bytes_at(void* data, size_t bytes) {
   return at::from_blob(data, {static_cast<int64_t>(bytes)}, at::kByte);
 }
 
+/// At least none.
+std::chrono::milliseconds left_until(Mesh::Clock::time_point end) {
+  return std::max(
+      std::chrono::ceil<std::chrono::milliseconds>(end - Mesh::Clock::now()),
+      std::chrono::milliseconds(0));
+}
+
 /// Throws, with what Gloo says, where the peer's connection is closed or
 /// `limit` is over. Returns early where the work is aborted.
 void wait_for(c10d::Work& work, std::chrono::milliseconds limit) {
@@ -138,7 +145,7 @@ bool is_silence(std::string_view error) {
 }  // namespace
 
 GlooMesh::GlooMesh(const ProcessPlace& place, bool local)
-    : rendezvous_(place.rendezvous), size_(place.size) {
+    : rendezvous_(place.rendezvous), size_(place.size), local_(local) {
   const std::chrono::milliseconds timeout =
       place.timeout.count() < 0 ? kForEver : place.timeout;
   const NoPipeSignal guard;  // which Gloo's own thread inherits
@@ -180,9 +187,10 @@ void GlooMesh::close() noexcept {
 }
 
 void GlooMesh::wait_until_all_connected() noexcept {
+  const auto end = Clock::now() + kConnecting;
   try {
     for (int rank = 0; rank < size_; ++rank) {
-      rendezvous_->get(name_of_connected(rank), kConnecting);
+      rendezvous_->get(name_of_connected(rank), left_until(end));
     }
   } catch (const std::exception&) {  // one is gone: it needs nothing any more
   }
@@ -216,11 +224,9 @@ Mesh::Outcome GlooMesh::wait(Clock::time_point deadline) {
     bool goes_on = set_waited(transfers_[i].work.get());
     try {
       if (goes_on) {
-        wait_for(*transfers_[i].work,
-                 deadline == Clock::time_point::max()
-                     ? kForEver
-                     : std::chrono::ceil<std::chrono::milliseconds>(
-                           deadline - Clock::now()));
+        wait_for(*transfers_[i].work, deadline == Clock::time_point::max()
+                                          ? kForEver
+                                          : left_until(deadline));
       }
     } catch (const std::exception& error) {  // which closes the connection
       set_waited(nullptr);
@@ -236,6 +242,19 @@ Mesh::Outcome GlooMesh::wait(Clock::time_point deadline) {
   }
   transfers_.clear();
   return {};
+}
+
+std::optional<int> GlooMesh::find_silent(Clock::time_point deadline) {
+  for (size_t i = 0; !local_ && i < transfers_.size(); ++i) {
+    try {
+      wait_for(*transfers_[i].work, left_until(deadline));
+    } catch (const std::exception& error) {
+      if (is_silence(error.what())) {
+        return transfers_[i].peer;
+      }
+    }
+  }
+  return std::nullopt;
 }
 
 void GlooMesh::interrupt() noexcept {

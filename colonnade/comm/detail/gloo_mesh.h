@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string_view>
 #include <vector>
 
@@ -43,6 +44,7 @@ class GlooMesh final : public Mesh {
   void send(const void* from, size_t bytes, int peer, uint32_t tag) override;
   void recv(void* to, size_t bytes, int peer, uint32_t tag) override;
   Outcome wait(Clock::time_point deadline) override;
+  std::optional<int> find_silent(Clock::time_point deadline) override;
   void interrupt() noexcept override;
 
  private:
@@ -60,6 +62,7 @@ class GlooMesh final : public Mesh {
 
   std::shared_ptr<Rendezvous> rendezvous_;
   int size_;
+  bool local_;
   c10::intrusive_ptr<c10d::Backend> gloo_;
   std::vector<Transfer> transfers_;
   std::mutex waited_mutex_;

@@ -91,18 +91,20 @@ void Seat::meet(const Call& call, const void* in, void* out,
   if (state == Gate::State::kShut) {
     watch_.throw_reason(meeting_, rank(), round_, call);
   }
-  compare();
-  ++round_;
+  // First: a rank that calls again after an error must not write to what the
+  // others still compare.
+  const uint64_t round = round_++;
+  compare(round);
 }
 
-void Seat::compare() const {
-  const CallKey key = common_part(meeting_, meeting_.slot(0, round_).key);
+void Seat::compare(uint64_t round) const {
+  const CallKey key = common_part(meeting_, meeting_.slot(0, round).key);
   bool agree = true;
   for (int i = 1; i < size(); ++i) {
-    agree &= common_part(meeting_, meeting_.slot(i, round_).key) == key;
+    agree &= common_part(meeting_, meeting_.slot(i, round).key) == key;
   }
   if (!agree) [[unlikely]] {
-    const std::string reason = disagreement(meeting_, round_);
+    const std::string reason = disagreement(meeting_, round);
     watch_.fail(reason);
     throw CommError(reason);
   }

@@ -106,7 +106,7 @@ class Seat {
   /// Waits asleep for `gate` in its round `gate_round`, in `call` of `round`.
   Gate::State sleep(Gate& gate, uint64_t gate_round, uint64_t round,
                     const Call& call, std::chrono::milliseconds timeout);
-  void compare() const;
+  void compare(uint64_t round) const;
 
   Watch& watch_;
   Meeting& meeting_;

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -55,6 +56,11 @@ class Mesh {
   /// Waits for all messages that were started since the last time it was done.
   /// After another outcome the mesh can only be abandoned.
   virtual Outcome wait(Clock::time_point deadline) = 0;
+  /// After kGone: one that `wait` would find silent, if it waited for all until
+  /// `deadline`. A peer that found so first may be the one that is gone.
+  virtual std::optional<int> find_silent(Clock::time_point /*deadline*/) {
+    return std::nullopt;
+  }
   /// From any thread: ends the wait in progress, or the next one.
   virtual void interrupt() noexcept = 0;
 };

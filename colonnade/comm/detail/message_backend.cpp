@@ -44,6 +44,8 @@ class WorldOfMessages final : public World {
     }
   }
 
+  void look() override { world_->look(); }
+
   void leave() noexcept override { world_->leave(); }
 
  private:

@@ -70,7 +70,7 @@ class MessageGroup final : public Group {
  public:
   MessageGroup(std::shared_ptr<MessageWorld> world, std::string name, int rank,
                std::vector<int64_t> ranks)
-      : Group(std::move(name), rank, std::move(ranks), at::kCPU),
+      : Group(std::move(name), rank, std::move(ranks), {at::kCPU}),
         world_(std::move(world)),
         tag_(world_->new_tag(this->name(), this->ranks())),
         hellos_(static_cast<size_t>(size())),

@@ -19,6 +19,8 @@ constexpr std::chrono::milliseconds kBetweenLooks{20};
 constexpr std::chrono::milliseconds kNoTime{0};
 /// By how much processes may differ in when they find a host silent.
 constexpr std::chrono::milliseconds kForTheOthers = std::chrono::seconds(2);
+/// How long one that finds another gone without a word looks for a silent host.
+constexpr std::chrono::milliseconds kForSilence{1500};
 
 /// FNV-1a.
 class TagHash {
@@ -51,10 +53,34 @@ MessageWorld::MessageWorld(const ProcessPlace& place,
       watch_(peers_, fates_, [this] { mesh_->interrupt(); }) {}
 
 Mesh::Outcome MessageWorld::wait(Mesh::Clock::time_point deadline) {
+  if (std::exchange(is_looking_, false)) {
+    watch_.end_wait();
+  }
   watch_.begin_wait();
   Mesh::Outcome outcome = mesh_->wait(deadline);
   watch_.end_wait();
   return outcome;
+}
+
+void MessageWorld::look() {
+  check_alive();
+  if (!std::exchange(is_looking_, true)) {
+    watch_.begin_wait();
+  }
+  const int other = looks_++ % size;  // one at a time: all ask the rendezvous
+  if (other == rank) {
+    return;
+  }
+  const bool ended = peers_->has_ended(other);
+  if (const auto fate = fates_->of(other, kNoTime)) {
+    if (!fate->returned) {
+      fail_and_throw(fate->reason);
+    }
+  } else if (ended) {
+    fail_and_throw(concat(peers_->name(other),
+                          " is gone without a word; its process crashed or "
+                          "was killed"));
+  }
 }
 
 void MessageWorld::check_alive() {
@@ -86,10 +112,18 @@ void MessageWorld::fail_and_throw(std::string_view reason) {
 
 void MessageWorld::fail_since_gone(int64_t gone, const Call& call,
                                    uint64_t number, const std::string& group) {
-  const auto fate = wait_for_fate(static_cast<int>(gone));
+  const int peer = static_cast<int>(gone);
+  const auto end = Mesh::Clock::now() + kForSilence;
+  const auto fate = wait_for_fate(peer);
+  if (!fate && !peers_->has_ended(peer)) {
+    // It may have found a host silent, whose store would have had its word.
+    if (const std::optional<int> silent = mesh_->find_silent(end)) {
+      fail_since_silent(*silent);
+    }
+  }
   if (!fate) {
     fail_and_throw(
-        concat(peers_->name(static_cast<int>(gone)),
+        concat(peers_->name(peer),
                " is gone: it closed its connection without a word, while rank ",
                rank, " waited for it in ", to_string(call), ", call ", number,
                " of ", group, "; its process crashed or was killed"));

@@ -41,6 +41,9 @@ class MessageWorld {
   /// `Mesh::wait`, while others look whether the peers still run.
   Mesh::Outcome wait(Mesh::Clock::time_point deadline);
 
+  /// For a rank that waits for others in another way than by `wait`: throws
+  /// where one of them is found to be lost.
+  void look();
   /// Throws why the world failed, if it has.
   void check_alive();
   /// Records why, unless it has failed before, and closes the mesh.
@@ -69,6 +72,8 @@ class MessageWorld {
   std::unique_ptr<Mesh> mesh_;
   std::shared_ptr<const Peers> peers_;
   PeerWatch watch_;
+  bool is_looking_ = false;  ///< Since the last `wait`.
+  int looks_ = 0;
   bool failed_ = false;
   std::string reason_;
   std::map<std::pair<std::string, std::vector<int64_t>>, uint32_t> turns_;

@@ -1,11 +1,27 @@
 // colonnade/comm/detail/patience.cpp
 #include "colonnade/comm/detail/patience.h"
 
+#include "colonnade/comm/asleep.h"
 #include "colonnade/core/cores.h"
 
 #include <sched.h>
 
-namespace colonnade::detail {
+#include <utility>
+
+namespace colonnade {
+namespace {
+
+thread_local bool waits_asleep = false;
+
+}  // namespace
+
+AsleepScope::AsleepScope() : previous_(std::exchange(waits_asleep, true)) {}
+
+AsleepScope::~AsleepScope() {
+  waits_asleep = previous_;
+}
+
+namespace detail {
 namespace {
 
 using Clock = std::chrono::steady_clock;
@@ -33,7 +49,7 @@ Gate::State look_awake(const Gate& gate, uint64_t round, Patience patience) {
     pause_core();
     state = gate.state(round);
   }
-  if (state != Gate::State::kWaiting) [[likely]] {
+  if (state != Gate::State::kWaiting || waits_asleep) [[likely]] {
     return state;
   }
   const auto start = Clock::now();
@@ -61,4 +77,5 @@ Gate::State wait(Gate& gate, uint64_t round, Patience patience) {
   return state;
 }
 
-}  // namespace colonnade::detail
+}  // namespace detail
+}  // namespace colonnade

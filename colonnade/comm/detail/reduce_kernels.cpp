@@ -81,6 +81,18 @@ struct Sum {
   }
 };
 
+struct Product {
+  template <typename T>
+  COLONNADE_INLINE static T apply(T a, T b) {
+    if constexpr (std::is_integral_v<T>) {
+      return static_cast<T>(static_cast<uint64_t>(a) *
+                            static_cast<uint64_t>(b));
+    } else {
+      return a * b;
+    }
+  }
+};
+
 struct Max {
   template <typename T>
   COLONNADE_INLINE static T apply(T a, T b) {
@@ -92,6 +104,27 @@ struct Min {
   template <typename T>
   COLONNADE_INLINE static T apply(T a, T b) {
     return a < b || a != a ? a : b;
+  }
+};
+
+struct BitAnd {
+  template <typename T>
+  COLONNADE_INLINE static T apply(T a, T b) {
+    return static_cast<T>(a & b);
+  }
+};
+
+struct BitOr {
+  template <typename T>
+  COLONNADE_INLINE static T apply(T a, T b) {
+    return static_cast<T>(a | b);
+  }
+};
+
+struct BitXor {
+  template <typename T>
+  COLONNADE_INLINE static T apply(T a, T b) {
+    return static_cast<T>(a ^ b);
   }
 };
 
@@ -271,6 +304,18 @@ void run(std::span<std::byte* const> outs,
 
 template <typename T, typename... Rest>
 void run(ReduceOp op, Rest&&... rest) {
+  if constexpr (std::is_integral_v<typename T::Wide>) {
+    switch (op) {
+      case ReduceOp::kBitAnd:
+        return run<BitAnd, T>(std::forward<Rest>(rest)...);
+      case ReduceOp::kBitOr:
+        return run<BitOr, T>(std::forward<Rest>(rest)...);
+      case ReduceOp::kBitXor:
+        return run<BitXor, T>(std::forward<Rest>(rest)...);
+      default:
+        break;
+    }
+  }
   switch (op) {
     case ReduceOp::kSum:
       return run<Sum, T>(std::forward<Rest>(rest)...);
@@ -278,6 +323,10 @@ void run(ReduceOp op, Rest&&... rest) {
       return run<Max, T>(std::forward<Rest>(rest)...);
     case ReduceOp::kMin:
       return run<Min, T>(std::forward<Rest>(rest)...);
+    case ReduceOp::kProduct:
+      return run<Product, T>(std::forward<Rest>(rest)...);
+    default:
+      throw InvalidArgument("reduce: no kernel for this operation");
   }
 }
 
@@ -289,6 +338,8 @@ bool is_reducible(at::ScalarType dtype, ReduceOp op) {
     case at::kDouble:
     case at::kHalf:
     case at::kBFloat16:
+      return op != ReduceOp::kBitAnd && op != ReduceOp::kBitOr &&
+             op != ReduceOp::kBitXor;
     case at::kByte:
     case at::kChar:
     case at::kShort:

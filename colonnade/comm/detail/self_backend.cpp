@@ -4,6 +4,7 @@
 #include "colonnade/core/error.h"
 
 #include <ATen/core/Tensor.h>
+#include <ATen/core/grad_mode.h>
 
 #include <cstring>
 #include <memory>
@@ -15,14 +16,20 @@ namespace {
 class SelfGroup final : public Group {
  public:
   SelfGroup(std::string name, int64_t rank, std::chrono::milliseconds timeout)
-      : Group(std::move(name), 0, {rank}, at::kCPU) {
+      : Group(std::move(name), 0, {rank}, /*devices=*/{}) {
     set_timeout(timeout);
   }
 
  private:
   static void copy(at::Tensor& out, const at::Tensor& x) {
-    if (x.nbytes() > 0) {
+    if (x.nbytes() == 0) {
+      return;
+    }
+    if (x.is_cpu()) {
       std::memmove(out.mutable_data_ptr(), x.const_data_ptr(), x.nbytes());
+    } else {
+      const at::NoGradGuard no_grad;
+      out.view(-1).copy_(x.view(-1));
     }
   }
 

@@ -26,10 +26,8 @@ SharedWorld::SharedWorld(int world_size,
 
 std::shared_ptr<SharedGroup> SharedWorld::join(
     int rank, const std::string& name, const std::vector<int64_t>& ranks) {
+  check_alive();
   std::lock_guard lock(mutex_);
-  if (failed_) {
-    throw CommError(reason_);
-  }
   Entry& entry = entries_[{name, ranks}];
   entry.joins.resize(static_cast<size_t>(size));
   const size_t turn = entry.joins[static_cast<size_t>(rank)]++;
@@ -84,6 +82,11 @@ void SharedWorld::shut_dead() noexcept {
       }
     }
   }
+}
+
+void SharedWorld::check_alive() const {
+  std::lock_guard lock(mutex_);
+  check<CommError>(!failed_, reason_);
 }
 
 void SharedWorld::fail(std::string_view reason) noexcept {

@@ -44,6 +44,8 @@ class SharedWorld final : public Watch {
   /// The meeting for sends of `src` to `dst`, ranks in the group.
   Meeting& pair(SharedGroup& group, int src, int dst);
 
+  /// Throws why the world has failed, if it has.
+  void check_alive() const;
   void fail(std::string_view reason) noexcept override;
   /// Rank `rank` comes to no meeting any more.
   void leave(int rank) noexcept;

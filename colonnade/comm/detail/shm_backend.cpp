@@ -56,6 +56,8 @@ class ShmWorld final : public World {
     }
   }
 
+  void look() override { watch_->check_alive(); }
+
   void leave() noexcept override { watch_->leave(); }
 
  private:

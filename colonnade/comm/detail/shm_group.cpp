@@ -75,7 +75,7 @@ class ShmGroup final : public Group {
   ShmGroup(std::shared_ptr<ShmWatch> watch, ShmWatch::Opened opened,
            std::string text, std::string name, int rank,
            std::vector<int64_t> ranks)
-      : Group(std::move(name), rank, std::move(ranks), at::kCPU),
+      : Group(std::move(name), rank, std::move(ranks), {at::kCPU}),
         watch_(std::move(watch)),
         memory_(std::move(opened.memory)),
         layout_{static_cast<size_t>(size())},

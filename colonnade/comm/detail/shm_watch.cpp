@@ -170,6 +170,12 @@ void ShmWatch::throw_if_failed() {
   }
 }
 
+void ShmWatch::check_alive() {
+  throw_if_failed();
+  find_lost();
+  throw_if_failed();
+}
+
 void ShmWatch::fail(std::string_view reason) noexcept {
   std::lock_guard lock(failing_);
   if (board_.failed_by().load() == 0) {

@@ -80,6 +80,9 @@ class ShmWatch final : public Watch {
     board_.rank(rank).in_call.store(false, std::memory_order_relaxed);
   }
 
+  /// Throws why the world has failed, or what became of a rank that is lost.
+  void check_alive();
+
   void leave() noexcept;
 
   void fail(std::string_view reason) noexcept override;

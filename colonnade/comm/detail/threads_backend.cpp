@@ -32,7 +32,7 @@ class ThreadsGroup final : public Group {
   ThreadsGroup(std::shared_ptr<SharedWorld> world,
                std::shared_ptr<SharedGroup> shared, std::string name, int rank,
                std::vector<int64_t> ranks)
-      : Group(std::move(name), rank, std::move(ranks), at::kCPU),
+      : Group(std::move(name), rank, std::move(ranks), {at::kCPU}),
         world_(std::move(world)),
         shared_(std::move(shared)),
         seat_(*world_, *shared_->all, rank),
@@ -226,6 +226,8 @@ class ThreadsWorld final : public World {
       shared_->fail("a rank failed");
     }
   }
+
+  void look() override { shared_->check_alive(); }
 
   void leave() noexcept override { shared_->leave(rank_); }
 

@@ -2,6 +2,7 @@
 #include "colonnade/launch/detail/process_rank.h"
 
 #include "colonnade/comm/backend.h"
+#include "colonnade/comm/neighbors.h"
 #include "colonnade/comm/process_rendezvous.h"
 #include "colonnade/comm/rank_context.h"
 #include "colonnade/core/cores.h"
@@ -15,14 +16,12 @@
 #include "colonnade/launch/detail/thread_rank.h"
 
 #include <sched.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <exception>
 #include <filesystem>
-#include <fstream>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -36,65 +35,19 @@ namespace {
 /// still want to know why it failed are quick.
 constexpr std::chrono::milliseconds kStay = std::chrono::seconds(3);
 
-/// Equal on processes of one host, and only there: containers of one kernel
-/// have names of their own.
-std::string host_identity() {
-  std::string name(256, '\0');
-  gethostname(name.data(), name.size() - 1);
-  name.resize(name.find('\0'));
-  std::string boot;
-  std::ifstream("/proc/sys/kernel/random/boot_id") >> boot;
-  return name + '/' + boot;
-}
-
-std::string cores_text() {
-  std::string text;
-  for (const int core : allowed_cores()) {
-    text += concat(text.empty() ? "" : ",", core);
-  }
-  return text;
-}
-
-/// Who is where, as all ranks tell each other.
-struct Neighbors {
-  bool one_host = true;    ///< All ranks are on this host.
-  int sharing = 0;         ///< Ranks that may run on just this one's cores.
-  int index_in_share = 0;  ///< Of this rank, among them.
-};
-
-Neighbors meet(const ProcessPlace& place, std::chrono::milliseconds timeout) {
-  Rendezvous& rendezvous = *place.rendezvous;
-  const std::string mine = place.host + '\n' + cores_text();
-  rendezvous.set(concat("place/", place.rank), mine);
-  Neighbors result;
-  for (int rank = 0; rank < place.size; ++rank) {
-    const std::string other =
-        rank == place.rank ? mine
-                           : rendezvous.get(concat("place/", rank), timeout);
-    result.one_host &= other.substr(0, other.find('\n')) == place.host;
-    if (other == mine) {
-      ++result.sharing;
-      result.index_in_share += rank < place.rank ? 1 : 0;
-    }
-  }
-  return result;
-}
-
 const Backend& choose_backend(const LauncherPlace& place,
-                              const std::string& requested, bool one_host) {
-  const auto can_run = [](const Backend& backend) {
-    return backend.built_in && backend.make_process_world != nullptr &&
-           backend.why_not().empty();
-  };
+                              const std::string& requested,
+                              const Neighbors& neighbors) {
   if (requested.empty()) {
-    const Backend& shm = find_backend("shm");
-    return one_host && can_run(shm) ? shm : find_backend("gloo");
+    const Backend& nccl = find_backend("nccl");
+    return nccl.why_not().empty() ? nccl : fitting_backend(neighbors);
   }
   const Backend& backend = find_backend(requested);
   check_arg(backend.why_not().empty(), "launch: the backend ", backend.name,
             " cannot be used: ", backend.why_not());
-  check_arg(can_run(backend), "launch: the ranks of ", backend.name,
-            " are threads, and ", place.launcher, " started ", place.size,
+  check_arg(backend.built_in && backend.make_process_world != nullptr,
+            "launch: the ranks of ", backend.name, " are threads, and ",
+            place.launcher, " started ", place.size,
             " processes; name another backend, or start one process");
   return backend;
 }
@@ -180,13 +133,13 @@ void run_process_rank(const LauncherPlace& found,
   }
   try {
     place.rendezvous = make_rendezvous(launcher, options.timeout);
-    const Neighbors neighbors = meet(place, options.timeout);
+    const Neighbors neighbors = meet_neighbors(place);
     place.sharing = neighbors.sharing;
     const Backend& backend =
         choose_backend(launcher,
                        options.backend.empty() ? variable("COLONNADE_BACKEND")
                                                : options.backend,
-                       neighbors.one_host);
+                       neighbors);
     const CoreShares cores(neighbors.sharing, options.pin);
     log(LogLevel::kInfo,
         concat("launch: rank ", place.rank, " of ", place.size, ", started by ",

@@ -3,6 +3,7 @@
 
 #include "colonnade/comm/backend.h"
 #include "colonnade/comm/call_dump.h"
+#include "colonnade/comm/detail/nccl_backend.h"
 #include "colonnade/core/error.h"
 #include "colonnade/core/log.h"
 #include "colonnade/core/settings.h"
@@ -37,6 +38,11 @@ void dump_calls_of(const RankContextPtr& context) noexcept {
   }
 }
 
+/// Whether thread ranks can have a device each, for tensors there.
+bool nccl_fits(int n) {
+  return cuda_devices() >= n && find_backend("nccl").why_not().empty();
+}
+
 }  // namespace
 
 bool inside_rank() {
@@ -50,6 +56,7 @@ std::vector<WorldPtr> make_local_worlds(std::string_view subject, int n,
   const Backend& backend =
       find_backend(!options.backend.empty() ? options.backend
                    : n == 1                 ? "self"
+                   : nccl_fits(n)           ? "nccl"
                                             : "threads");
   check_arg(backend.built_in && backend.why_not().empty(), subject,
             ": the backend ", backend.name,

@@ -1,0 +1,23 @@
+// cli/launched_ranks.h
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+
+namespace colonnade::cli {
+
+/// For commands whose model makes ranks of its own. Calls `body` on each rank
+/// of the launcher that started this process, with parallel state in place, or,
+/// without one, once and outside of a rank.
+///
+/// tp    the tensor-parallel size of launched ranks; empty: all of them
+/// body  takes whether this process speaks for all
+void on_launched_ranks(std::optional<int64_t> tp,
+                       const std::function<void(bool speaks)>& body);
+
+/// Whether `mine` is true on any launched rank of the tensor-parallel group:
+/// collective. Outside of a rank, `mine`.
+bool any_launched_rank(bool mine);
+
+}  // namespace colonnade::cli

@@ -1,0 +1,162 @@
+// The calls of a group of torch.distributed, one after the other.
+#include "call_queue.h"
+
+#include "colonnade/comm/asleep.h"
+#include "colonnade/core/error.h"
+
+#include <ATen/core/LegacyTypeDispatch.h>
+#include <ATen/core/jit_type.h>
+
+#include <exception>
+#include <utility>
+
+namespace colonnade::python {
+
+QueuedCall::QueuedCall(std::shared_ptr<CallQueue> queue, int rank,
+                       c10d::OpType type, const char* title,
+                       const Outputs& inputs, Outputs outputs,
+                       std::function<void()> make)
+    : Work(rank, type, title, inputs),
+      queue_(std::move(queue)),
+      title_(title),
+      outputs_(std::move(outputs)),
+      make_(std::move(make)) {}
+
+bool QueuedCall::isSuccess() const {
+  return is_done() && error_ == nullptr;
+}
+
+bool QueuedCall::wait(std::chrono::milliseconds limit) {
+  if (limit == kNoTimeout) {
+    queue_->help(*this);
+  } else {
+    check<CommError>(queue_->wait(*this, limit), title_, " of rank ", rank_,
+                     ": not done within the ", limit.count(),
+                     " ms for which wait() was to wait");
+  }
+  if (error_ != nullptr) {
+    std::rethrow_exception(error_);
+  }
+  return true;
+}
+
+c10::intrusive_ptr<c10::ivalue::Future> QueuedCall::getFuture() {
+  std::unique_lock lock(future_mutex_);
+  if (future_ == nullptr) {
+    future_ = c10::make_intrusive<c10::ivalue::Future>(
+        c10::ListType::create(c10::TensorType::get()));
+    if (is_done()) {
+      complete(*future_);
+    }
+  }
+  return future_;
+}
+
+void QueuedCall::complete(c10::ivalue::Future& future) const {
+  if (error_ != nullptr) {
+    future.setError(error_);
+  } else {
+    future.markCompleted(c10::IValue(outputs_));
+  }
+}
+
+void QueuedCall::run() noexcept {
+  try {
+    // What the tensors' gradients are is not of interest here.
+    const at::AutoDispatchBelowADInplaceOrView guard;
+    make_();
+  } catch (...) {
+    error_ = std::current_exception();
+  }
+  make_ = nullptr;
+}
+
+void QueuedCall::tell() {
+  c10::intrusive_ptr<c10::ivalue::Future> future;
+  {
+    const std::lock_guard lock(future_mutex_);
+    done_.store(true, std::memory_order_release);
+    future = future_;
+  }
+  if (future != nullptr) {
+    complete(*future);
+  }
+  Work::finish(error_);
+}
+
+CallQueue::~CallQueue() {
+  finish();
+}
+
+void CallQueue::add(QueuedCallPtr call, bool soon) {
+  const std::lock_guard lock(mutex_);
+  calls_.push_back(std::move(call));
+  if (!soon) {
+    return;
+  }
+  if (!thread_.joinable()) {
+    thread_ = std::thread([this] { work(); });
+  }
+  more_.notify_one();
+}
+
+void CallQueue::run_next(std::unique_lock<std::mutex>& lock) {
+  const QueuedCallPtr call = std::move(calls_.front());
+  calls_.pop_front();
+  is_busy_ = true;
+  lock.unlock();
+  call->run();
+  lock.lock();
+  is_busy_ = false;
+  if (!calls_.empty()) {
+    more_.notify_one();
+  }
+  lock.unlock();
+  // What is called back may make calls of its own here.
+  call->tell();
+  lock.lock();
+  done_.notify_all();
+}
+
+void CallQueue::help(const QueuedCall& call) {
+  std::unique_lock lock(mutex_);
+  while (!call.is_done()) {
+    if (has_next()) {
+      run_next(lock);
+    } else {
+      done_.wait(lock);
+    }
+  }
+}
+
+bool CallQueue::wait(const QueuedCall& call, std::chrono::milliseconds limit) {
+  std::unique_lock lock(mutex_);
+  return done_.wait_for(lock, limit, [&] { return call.is_done(); });
+}
+
+void CallQueue::work() {
+  const AsleepScope asleep;
+  std::unique_lock lock(mutex_);
+  while (!is_ending_ || has_next()) {
+    if (has_next()) {
+      run_next(lock);
+    } else {
+      more_.wait(lock);
+    }
+  }
+}
+
+void CallQueue::finish() {
+  std::thread thread;
+  {
+    const std::lock_guard lock(mutex_);
+    is_ending_ = true;
+    thread = std::move(thread_);
+  }
+  more_.notify_one();
+  if (thread.joinable()) {
+    thread.join();
+  }
+}
+
+}  // namespace colonnade::python

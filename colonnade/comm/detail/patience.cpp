@@ -13,6 +13,9 @@ namespace {
 
 thread_local bool waits_asleep = false;
 
+/// How often in a row this thread has spun in vain.
+thread_local unsigned vain_spins = 0;
+
 }  // namespace
 
 AsleepScope::AsleepScope() : previous_(std::exchange(waits_asleep, true)) {}
@@ -34,12 +37,19 @@ void pause_core() {
 #endif
 }
 
+/// Where others have the cores, the peer may be waiting for this one: then a
+/// little, and now and then for as long as before, to see whether that is over.
+Clock::duration spin_time(Patience patience) {
+  return vain_spins < 4 || vain_spins % 64 == 0 ? patience.spin
+                                                : patience.spin / 64;
+}
+
 }  // namespace
 
 Patience patience_for(int threads) {
-  return {
-      .spin = std::chrono::microseconds(threads <= usable_cores() ? 500 : 0),
-      .yield = std::chrono::microseconds(100)};
+  const bool have_cores = threads <= usable_cores();
+  return {.spin = std::chrono::microseconds(have_cores ? 500 : 0),
+          .yield = std::chrono::microseconds(have_cores ? 0 : 100)};
 }
 
 Gate::State look_awake(const Gate& gate, uint64_t round, Patience patience) {
@@ -53,14 +63,15 @@ Gate::State look_awake(const Gate& gate, uint64_t round, Patience patience) {
     return state;
   }
   const auto start = Clock::now();
-  while (state == Gate::State::kWaiting &&
-         Clock::now() - start < patience.spin) {
+  const Clock::duration spin = spin_time(patience);
+  while (state == Gate::State::kWaiting && Clock::now() - start < spin) {
     for (int i = 0; state == Gate::State::kWaiting && i < kLooksPerClock; ++i) {
       pause_core();
       state = gate.state(round);
     }
   }
-  const Clock::duration awake = patience.spin + patience.yield;
+  vain_spins = state == Gate::State::kWaiting ? vain_spins + 1 : 0;
+  const Clock::duration awake = spin + patience.yield;
   while (state == Gate::State::kWaiting && Clock::now() - start < awake) {
     sched_yield();
     state = gate.state(round);

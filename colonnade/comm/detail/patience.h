@@ -16,8 +16,10 @@ struct Patience {
 };
 
 /// That of `threads` threads which wait for each other. Those that all have a
-/// core spin for longer than they usually differ; others yield at once, since
-/// the peer may need this core to arrive.
+/// core spin for longer than they usually differ, then sleep: other programs
+/// must have the core that the peer lacks, and would keep one that is offered
+/// for some ms. Others yield at once, since the peer may need this core to
+/// arrive.
 Patience patience_for(int threads);
 
 /// Looks at `round` until it is not waiting or the patience is at an end.

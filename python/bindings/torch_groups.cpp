@@ -190,9 +190,9 @@ void bind_torch_groups(py::module_& m) {
       }))
       .def("add", &TorchWorld::add);
   m.def("has_world", [] { return RankContext::current()->world() != nullptr; });
-  m.def("in_torch_world", [] {
-    const World* const world = RankContext::current()->world().get();
-    return dynamic_cast<const TorchWorld*>(world) != nullptr;
+  // Tells the world of this thread from others.
+  m.def("world_id", [] {
+    return reinterpret_cast<uintptr_t>(RankContext::current()->world().get());
   });
   m.def("enter_world", [](const std::shared_ptr<TorchWorld>& world) {
     RankContext::current()->set_world(world);

@@ -9,6 +9,7 @@ from . import _core, _torch_backend
 # Of this process, by the name that Colonnade gives them.
 _groups: dict[str, "dist.ProcessGroup"] = {}
 _world: "_TorchsWorld | _OwnWorld | None" = None
+_world_id = 0  # of what this process has entered
 # How many worlds of our own there were: all ranks count alike.
 _own_worlds = 0
 
@@ -72,7 +73,7 @@ def _make(ranks: list[int]) -> "dist.ProcessGroup":
 
 def initialize(tensor_model_parallel_size: int) -> None:
     """Makes torch's groups, and enters their world. Collective."""
-    global _world
+    global _world, _world_id
     rank, size = dist.get_rank(), dist.get_world_size()
     tensor, data = _core.mesh_groups(size, tensor_model_parallel_size)
     world = (_OwnWorld if _runs_on_ours(dist.group.WORLD)
@@ -86,7 +87,7 @@ def initialize(tensor_model_parallel_size: int) -> None:
                 groups[name] = group
                 world.add(ranks, group)
     world.enter()
-    _world = world
+    _world, _world_id = world, _core.world_id()
     _groups.update(groups)
 
 
@@ -117,7 +118,7 @@ def group_called(name: str) -> "dist.ProcessGroup | None":
     """Torch's group of that name; None where ranks are not torch's, as those
     that are threads of such a process."""
     return (_groups.get(name)
-            if _world is not None and _core.in_torch_world() else None)
+            if _world is not None and _core.world_id() == _world_id else None)
 
 
 def name_of(group: "dist.ProcessGroup") -> str:

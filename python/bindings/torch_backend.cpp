@@ -14,9 +14,12 @@
 #include <chrono>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <numeric>
 #include <optional>
+#include <set>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -29,6 +32,9 @@ using c10d::OpType;
 using std::chrono::milliseconds;
 using WorkPtr = c10::intrusive_ptr<c10d::Work>;
 using BackendPtr = c10::intrusive_ptr<c10d::Backend>;
+
+/// How long a process that ends waits for its calls.
+constexpr milliseconds kSettling = std::chrono::seconds(3);
 
 /// A group as torch.distributed describes it.
 struct Description {
@@ -77,7 +83,7 @@ class Ranks {
     }
   }
 
-  void abort() noexcept { world_->abort("its process group was aborted"); }
+  void abort(std::string_view why) noexcept { world_->abort(why); }
 
  private:
   WorldPtr world_;
@@ -111,6 +117,20 @@ class PeerWork final : public c10d::Work {
   std::string what_;
 };
 
+/// Releases the interpreter where this thread has it, which is not known of a
+/// destructor.
+class GilRelease {
+ public:
+  GilRelease() {
+    if (Py_IsInitialized() != 0 && PyGILState_Check() != 0) {
+      release_.emplace();
+    }
+  }
+
+ private:
+  std::optional<py::gil_scoped_release> release_;
+};
+
 class TorchBackend final : public c10d::Backend {
  public:
   /// messages  how the group's ranks send to each other; null where it has one
@@ -119,17 +139,32 @@ class TorchBackend final : public c10d::Backend {
         description_(std::move(description)),
         ranks_(std::make_shared<Ranks>(description_)),
         messages_(std::move(messages)),
-        queue_(std::make_shared<CallQueue>()) {}
+        queue_(std::make_shared<CallQueue>()) {
+    const std::lock_guard lock(all_mutex());
+    all().insert(this);
+  }
 
   ~TorchBackend() override {
-    // Calls that nobody has waited for may need it.
-    std::optional<py::gil_scoped_release> release;
-    if (Py_IsInitialized() != 0 && PyGILState_Check() != 0) {
-      release.emplace();
+    const GilRelease release;  // calls that nobody has waited for may need it
+    {
+      const std::lock_guard lock(all_mutex());
+      all().erase(this);
     }
     queue_->finish();
     ranks_.reset();
     messages_.reset();
+  }
+
+  /// Ends the calls of all groups, since the process ends. Those that the other
+  /// ranks have made too are done soon.
+  static void end_all() {
+    const std::lock_guard lock(all_mutex());
+    for (TorchBackend* const backend : all()) {
+      if (!backend->queue_->settles(kSettling)) {
+        backend->ranks_->abort("its process ended during a call");
+      }
+      backend->queue_->finish();
+    }
   }
 
   const std::string getBackendName() const override { return "colonnade"; }
@@ -143,7 +178,7 @@ class TorchBackend final : public c10d::Backend {
     }
   }
   c10d::ErrorType getError() override { return c10d::ErrorType::SUCCESS; }
-  void abort() override { ranks_->abort(); }
+  void abort() override { ranks_->abort("its process group was aborted"); }
   void setSequenceNumberForGroup() override {}
   uint64_t getSequenceNumberForGroup() override { return calls_; }
 
@@ -179,6 +214,14 @@ class TorchBackend final : public c10d::Backend {
   WorkPtr allreduce(Tensors& tensors,
                     const c10d::AllreduceOptions& options) override {
     check_one(tensors, "all_reduce");
+    if (tensors[0].defined() && tensors[0].layout() == at::kSparse &&
+        tensors[0].device().is_cpu()) {
+      check_call(options.reduceOp == c10d::ReduceOp::SUM, "all_reduce",
+                 "sparse tensors can only be summed");
+      return start(OpType::_ALLREDUCE_SPARSE, "colonnade:all_reduce_sparse",
+                   options, tensors, tensors,
+                   [x = tensors[0]](Group& group) { sum_sparse(group, x); });
+    }
     return reduce_all(tensors, options, OpType::ALLREDUCE,
                       "colonnade:all_reduce");
   }
@@ -576,6 +619,15 @@ class TorchBackend final : public c10d::Backend {
                  [outs, ins](Group& group) { all_to_all(group, outs, ins); });
   }
 
+  static std::set<TorchBackend*>& all() {
+    static std::set<TorchBackend*> backends;
+    return backends;
+  }
+  static std::mutex& all_mutex() {
+    static std::mutex mutex;
+    return mutex;
+  }
+
   Description description_;
   std::shared_ptr<Ranks> ranks_;
   BackendPtr messages_;
@@ -591,6 +643,7 @@ void bind_torch_backend(py::module_& m) {
       m, "TorchBackend")
       .def_property_readonly("timeout", &TorchBackend::timeout)
       .def_property_readonly("transport", &TorchBackend::transport);
+  m.def("end_torch_calls", &TorchBackend::end_all, ReleaseGil());
   m.def(
       "make_torch_backend",
       [](c10::intrusive_ptr<c10d::Store> store, int rank, int size,

@@ -254,9 +254,6 @@ def go_further(rank):
     flags = torch.tensor([True, False, rank == 1])
     dist.all_reduce(flags)  # Gloo makes a bool of 2
     assert flags.view(torch.uint8).tolist() == [1, 0, 1]
-    turned = torch.tensor([1 + 2j, 1j * rank]).conj()
-    dist.broadcast(turned, 1)
-    assert turned.tolist() == [1 - 2j, -1j]
     # Autograd does not take it for a change of what it has saved.
     y = torch.ones(3, requires_grad=True).exp()
     dist.all_reduce(y.detach())
@@ -270,7 +267,8 @@ def test_goes_further():
 def exchange(rank):
     size = dist.get_world_size()
     right, left = (rank + 1) % size, (rank - 1) % size
-    mine, theirs = torch.full((70000,), rank), torch.empty(70000, dtype=torch.long)
+    mine = torch.full((70000,), rank)
+    theirs = torch.empty_like(mine)
     # All send first.
     works = dist.batch_isend_irecv([dist.P2POp(dist.isend, mine, right),
                                     dist.P2POp(dist.irecv, theirs, left)])
@@ -293,8 +291,8 @@ def exchange(rank):
     else:
         dist.send(mine[:1], 0)
     with pytest.raises(colonnade.InvalidArgument,
-                       match=r"recv of colonnade \(rank \d\): the tensor of "
-                       r"shape \[2, 3\] is not contiguous \(strides \[1, 2\]\)"):
+                       match=r"recv of colonnade \(rank \d\): the tensor "
+                       r"of shape \[2, 3\] is not contiguous"):
         dist.recv(torch.empty(3, 2).t(), left)
 
 
@@ -348,7 +346,8 @@ def train(rank):
             if size == 2:
                 assert torch.equal(own, other), wrap
             torch.testing.assert_close(own, other, rtol=0, atol=1e-12)
-    mesh = dist.init_device_mesh("cpu", (size // 2, 2), mesh_dim_names=("a", "b"))
+    mesh = dist.init_device_mesh("cpu", (size // 2, 2),
+                                 mesh_dim_names=("a", "b"))
     rows = distribute_tensor(torch.arange(8 * size).view(2 * size, 4), mesh,
                              [Shard(0), Shard(1)])
     assert torch.equal(rows.full_tensor(),

@@ -91,13 +91,17 @@ CallQueue::~CallQueue() {
 void CallQueue::add(QueuedCallPtr call, bool soon) {
   const std::lock_guard lock(mutex_);
   calls_.push_back(std::move(call));
-  if (!soon) {
-    return;
+  if (soon && !is_busy_) {
+    send_for_thread();
   }
-  if (!thread_.joinable()) {
-    thread_ = std::thread([this] { work(); });
+}
+
+void CallQueue::send_for_thread() {
+  if (idle_ > 0) {
+    more_.notify_one();
+  } else {
+    threads_.emplace_back([this] { work(); });
   }
-  more_.notify_one();
 }
 
 void CallQueue::run_next(std::unique_lock<std::mutex>& lock) {
@@ -108,13 +112,15 @@ void CallQueue::run_next(std::unique_lock<std::mutex>& lock) {
   call->run();
   lock.lock();
   is_busy_ = false;
+  ++telling_;
+  // This thread may be away for long: with what is called back, or for good.
   if (!calls_.empty()) {
-    more_.notify_one();
+    send_for_thread();
   }
   lock.unlock();
-  // What is called back may make calls of its own here.
   call->tell();
   lock.lock();
+  --telling_;
   done_.notify_all();
 }
 
@@ -134,6 +140,13 @@ bool CallQueue::wait(const QueuedCall& call, std::chrono::milliseconds limit) {
   return done_.wait_for(lock, limit, [&] { return call.is_done(); });
 }
 
+bool CallQueue::settles(std::chrono::milliseconds limit) {
+  std::unique_lock lock(mutex_);
+  return done_.wait_for(lock, limit, [&] {
+    return !is_busy_ && calls_.empty() && telling_ == 0;
+  });
+}
+
 void CallQueue::work() {
   const AsleepScope asleep;
   std::unique_lock lock(mutex_);
@@ -141,21 +154,23 @@ void CallQueue::work() {
     if (has_next()) {
       run_next(lock);
     } else {
+      ++idle_;
       more_.wait(lock);
+      --idle_;
     }
   }
 }
 
 void CallQueue::finish() {
-  std::thread thread;
-  {
-    const std::lock_guard lock(mutex_);
-    is_ending_ = true;
-    thread = std::move(thread_);
-  }
-  more_.notify_one();
-  if (thread.joinable()) {
+  std::unique_lock lock(mutex_);
+  is_ending_ = true;
+  more_.notify_all();
+  while (!threads_.empty()) {
+    std::thread thread = std::move(threads_.back());
+    threads_.pop_back();
+    lock.unlock();
     thread.join();
+    lock.lock();
   }
 }
 

@@ -61,7 +61,8 @@ class QueuedCall final : public c10d::Work {
 using QueuedCallPtr = c10::intrusive_ptr<QueuedCall>;
 
 /// Makes calls in the order in which they were added, one at a time: on a
-/// thread of its own, or on that of a caller that waits.
+/// thread of its own, or on that of a caller that waits. What is called back
+/// may wait for further calls: there is another thread for those.
 class CallQueue {
  public:
   ~CallQueue();
@@ -72,21 +73,27 @@ class CallQueue {
   void help(const QueuedCall& call);
   /// Whether `call` is done within `limit`.
   bool wait(const QueuedCall& call, std::chrono::milliseconds limit);
-  /// Returns when all calls are done, and the thread has ended.
+  /// Whether all calls are done within `limit`.
+  bool settles(std::chrono::milliseconds limit);
+  /// Returns when all calls are done, and the threads have ended.
   void finish();
 
  private:
   bool has_next() const { return !is_busy_ && !calls_.empty(); }
   void run_next(std::unique_lock<std::mutex>& lock);
+  /// Wakes a thread for the calls that wait, or starts one.
+  void send_for_thread();
   void work();
 
   std::mutex mutex_;
-  std::condition_variable more_;  // for the thread
+  std::condition_variable more_;  // for the threads
   std::condition_variable done_;  // for those who wait
   std::deque<QueuedCallPtr> calls_;
   bool is_busy_ = false;
   bool is_ending_ = false;
-  std::thread thread_;
+  int idle_ = 0;     // threads that wait for calls
+  int telling_ = 0;  // calls that are made, but not done
+  std::vector<std::thread> threads_;
 };
 
 }  // namespace colonnade::python

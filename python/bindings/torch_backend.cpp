@@ -3,6 +3,7 @@
 #include "call_queue.h"
 #include "colonnade/core/error.h"
 #include "torch_calls.h"
+#include "torch_checks.h"
 #include "torch_world.h"
 
 #include <torch/csrc/distributed/c10d/Backend.hpp>
@@ -14,9 +15,12 @@
 #include <chrono>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <numeric>
 #include <optional>
+#include <set>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -29,6 +33,9 @@ using c10d::OpType;
 using std::chrono::milliseconds;
 using WorkPtr = c10::intrusive_ptr<c10d::Work>;
 using BackendPtr = c10::intrusive_ptr<c10d::Backend>;
+
+/// How long a process that ends waits for its calls.
+constexpr milliseconds kSettling = std::chrono::seconds(3);
 
 /// A group as torch.distributed describes it.
 struct Description {
@@ -77,7 +84,7 @@ class Ranks {
     }
   }
 
-  void abort() noexcept { world_->abort("its process group was aborted"); }
+  void abort(std::string_view why) noexcept { world_->abort(why); }
 
  private:
   WorldPtr world_;
@@ -111,25 +118,55 @@ class PeerWork final : public c10d::Work {
   std::string what_;
 };
 
-class TorchBackend final : public c10d::Backend {
+/// Releases the interpreter where this thread has it, which is not known of a
+/// destructor.
+class GilRelease {
+ public:
+  GilRelease() {
+    if (Py_IsInitialized() != 0 && PyGILState_Check() != 0) {
+      release_.emplace();
+    }
+  }
+
+ private:
+  std::optional<py::gil_scoped_release> release_;
+};
+
+class TorchBackend final : public c10d::Backend, private TorchChecks {
  public:
   /// messages  how the group's ranks send to each other; null where it has one
   TorchBackend(Description description, BackendPtr messages)
       : Backend(description.place.rank, description.place.size),
+        TorchChecks(description.place.rank, description.place.size),
         description_(std::move(description)),
         ranks_(std::make_shared<Ranks>(description_)),
         messages_(std::move(messages)),
-        queue_(std::make_shared<CallQueue>()) {}
+        queue_(std::make_shared<CallQueue>()) {
+    const std::lock_guard lock(all_mutex());
+    all().insert(this);
+  }
 
   ~TorchBackend() override {
-    // Calls that nobody has waited for may need it.
-    std::optional<py::gil_scoped_release> release;
-    if (Py_IsInitialized() != 0 && PyGILState_Check() != 0) {
-      release.emplace();
+    const GilRelease release;  // calls that nobody has waited for may need it
+    {
+      const std::lock_guard lock(all_mutex());
+      all().erase(this);
     }
     queue_->finish();
     ranks_.reset();
     messages_.reset();
+  }
+
+  /// Ends the calls of all groups, since the process ends. Those that the other
+  /// ranks have made too are done soon.
+  static void end_all() {
+    const std::lock_guard lock(all_mutex());
+    for (TorchBackend* const backend : all()) {
+      if (!backend->queue_->settles(kSettling)) {
+        backend->ranks_->abort("its process ended during a call");
+      }
+      backend->queue_->finish();
+    }
   }
 
   const std::string getBackendName() const override { return "colonnade"; }
@@ -143,7 +180,7 @@ class TorchBackend final : public c10d::Backend {
     }
   }
   c10d::ErrorType getError() override { return c10d::ErrorType::SUCCESS; }
-  void abort() override { ranks_->abort(); }
+  void abort() override { ranks_->abort("its process group was aborted"); }
   void setSequenceNumberForGroup() override {}
   uint64_t getSequenceNumberForGroup() override { return calls_; }
 
@@ -179,6 +216,14 @@ class TorchBackend final : public c10d::Backend {
   WorkPtr allreduce(Tensors& tensors,
                     const c10d::AllreduceOptions& options) override {
     check_one(tensors, "all_reduce");
+    if (tensors[0].defined() && tensors[0].layout() == at::kSparse &&
+        tensors[0].device().is_cpu()) {
+      check_call(options.reduceOp == c10d::ReduceOp::SUM, "all_reduce",
+                 "sparse tensors can only be summed");
+      return start(OpType::_ALLREDUCE_SPARSE, "colonnade:all_reduce_sparse",
+                   options, tensors, tensors,
+                   [x = tensors[0]](Group& group) { sum_sparse(group, x); });
+    }
     return reduce_all(tensors, options, OpType::ALLREDUCE,
                       "colonnade:all_reduce");
   }
@@ -282,8 +327,8 @@ class TorchBackend final : public c10d::Backend {
                         const c10d::AllToAllOptions& options) override {
     check_tensors({output}, "all_to_all", "the output");
     check_tensors({input}, "all_to_all", "the input");
-    return exchange(split(output, output_splits, "output"),
-                    split(input, input_splits, "input"), {output}, {input},
+    return exchange(parts_of(output, output_splits, "output"),
+                    parts_of(input, input_splits, "input"), {output}, {input},
                     options, OpType::ALLTOALL_BASE);
   }
 
@@ -378,110 +423,6 @@ class TorchBackend final : public c10d::Backend {
   }
   std::string note() const { return note_of(description_); }
 
-  template <typename... Parts>
-  void check_call(bool ok, const char* method, const Parts&... parts) const {
-    check_arg(ok, method, " of colonnade (rank ", rank_, "): ", parts...);
-  }
-
-  void check_one(const Tensors& tensors, const char* method) const {
-    check_call(tensors.size() == 1, method, tensors.size(),
-               " tensors; give one");
-  }
-
-  void check_tensors(const Tensors& tensors, const char* method,
-                     const char* name) const {
-    for (const Tensor& x : tensors) {
-      check_call(x.defined(), method, name, " is undefined; give a tensor");
-      check_call(x.layout() == at::kStrided, method, name, " is ", x.layout(),
-                 "; only dense tensors are exchanged, so call to_dense()");
-      check_call(x.device().is_cpu(), method, name, " is on ", x.device(),
-                 "; only tensors on the CPU are exchanged, so name a backend "
-                 "for ",
-                 x.device().type(),
-                 " in init_process_group, such as \"cpu:"
-                 "colonnade,cuda:nccl\"");
-    }
-  }
-
-  void check_count(const Tensors& tensors, const char* method,
-                   const char* name) const {
-    check_call(tensors.size() == static_cast<size_t>(size_), method,
-               tensors.size(), " ", name, " tensors for ", size_,
-               " ranks; give one a rank");
-    check_tensors(tensors, method, name);
-  }
-
-  /// The one list for this process.
-  const Tensors& list_of(const std::vector<Tensors>& lists, const char* method,
-                         const char* name) const {
-    check_call(lists.size() == 1, method, lists.size(), " lists; give one ",
-               name);
-    check_count(lists[0], method, name);
-    return lists[0];
-  }
-
-  void check_like(const Tensors& tensors, const Tensor& x, const char* method,
-                  const char* name) const {
-    for (const Tensor& other : tensors) {
-      check_call(other.scalar_type() == x.scalar_type(), method, "an ", name,
-                 " is ", other.scalar_type(), ", and the tensor ",
-                 x.scalar_type(), "; they must have one dtype");
-    }
-  }
-
-  void check_size(const Tensor& part, const Tensor& x, const char* method,
-                  const char* name) const {
-    check_call(part.numel() == x.numel(), method, name, " of shape ",
-               part.sizes(), " has ", part.numel(),
-               " elements, and the tensor of shape ", x.sizes(), " ",
-               x.numel());
-  }
-
-  int rank_of(int64_t root, const char* method) const {
-    check_call(root >= 0 && root < size_, method, "the root is ", root,
-               ", outside of the group's ranks [0, ", size_, ")");
-    return static_cast<int>(root);
-  }
-
-  void check_peer(int peer, const char* method) const {
-    check_call(peer >= 0 && peer < size_ && peer != rank_, method,
-               "the other rank is ", peer, "; name another one of the ", size_);
-  }
-
-  const Tensor& check_message(const Tensors& tensors,
-                              const char* method) const {
-    check_one(tensors, method);
-    check_tensors(tensors, method, "the tensor");
-    return tensors[0];
-  }
-
-  void check_writable(const Tensor& x) const {
-    check_call(x.is_contiguous(), "recv", "the tensor of shape ", x.sizes(),
-               " is not contiguous (strides ", x.strides(),
-               "); receive into a contiguous one, and copy");
-  }
-
-  /// `whole` cut along its first dim; evenly where there are no splits.
-  Tensors split(const Tensor& whole, const std::vector<int64_t>& splits,
-                const char* name) const {
-    const int64_t rows = whole.dim() == 0 ? 1 : whole.size(0);
-    std::vector<int64_t> sizes = splits;
-    if (sizes.empty()) {
-      check_call(rows % size_ == 0, "all_to_all", "the ", rows, " rows of the ",
-                 name, " do not divide over ", size_, " ranks; give splits");
-      sizes.assign(static_cast<size_t>(size_), rows / size_);
-    }
-    check_call(sizes.size() == static_cast<size_t>(size_), "all_to_all",
-               sizes.size(), " ", name, " splits for ", size_,
-               " ranks; give one a rank");
-    const bool positive = std::all_of(sizes.begin(), sizes.end(),
-                                      [](int64_t n) { return n >= 0; });
-    const int64_t sum = std::accumulate(sizes.begin(), sizes.end(), int64_t{0});
-    check_call(positive && sum == rows, "all_to_all", "the ", name, " splits ",
-               at::IntArrayRef(sizes), " do not add up to its ", rows, " rows");
-    return whole.detach().split_with_sizes(sizes);
-  }
-
   template <typename Options>
   WorkPtr start(OpType type, const char* title, const Options& options,
                 const Tensors& inputs, Tensors outputs,
@@ -516,24 +457,6 @@ class TorchBackend final : public c10d::Backend {
                      all_reduce(group, tensors[i], reductions[i]);
                    }
                  });
-  }
-
-  void check_pairs(const Tensors& wholes, const Tensors& parts,
-                   const char* method, const char* whole_name,
-                   const char* part_name) const {
-    check_call(wholes.size() == parts.size(), method, wholes.size(), " ",
-               whole_name, " tensors and ", parts.size(), " ", part_name,
-               " tensors; give as many");
-    check_tensors(wholes, method, whole_name);
-    check_tensors(parts, method, part_name);
-    for (size_t i = 0; i < wholes.size(); ++i) {
-      check_like({wholes[i]}, parts[i], method, whole_name);
-      check_call(wholes[i].numel() == parts[i].numel() * size_, method, "the ",
-                 whole_name, " of shape ", wholes[i].sizes(), " has ",
-                 wholes[i].numel(), " elements, and the ", part_name,
-                 " of shape ", parts[i].sizes(), " on ", size_, " ranks makes ",
-                 parts[i].numel() * size_);
-    }
   }
 
   WorkPtr gather_all(const Tensors& outputs, const Tensors& inputs,
@@ -576,6 +499,15 @@ class TorchBackend final : public c10d::Backend {
                  [outs, ins](Group& group) { all_to_all(group, outs, ins); });
   }
 
+  static std::set<TorchBackend*>& all() {
+    static std::set<TorchBackend*> backends;
+    return backends;
+  }
+  static std::mutex& all_mutex() {
+    static std::mutex mutex;
+    return mutex;
+  }
+
   Description description_;
   std::shared_ptr<Ranks> ranks_;
   BackendPtr messages_;
@@ -591,6 +523,7 @@ void bind_torch_backend(py::module_& m) {
       m, "TorchBackend")
       .def_property_readonly("timeout", &TorchBackend::timeout)
       .def_property_readonly("transport", &TorchBackend::transport);
+  m.def("end_torch_calls", &TorchBackend::end_all, ReleaseGil());
   m.def(
       "make_torch_backend",
       [](c10::intrusive_ptr<c10d::Store> store, int rank, int size,

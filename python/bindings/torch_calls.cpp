@@ -21,12 +21,19 @@ Tensor dense(const Tensor& x) {
   return x.resolve_conj().resolve_neg().contiguous();
 }
 
+/// The same memory under a version of its own: as with torch's backends,
+/// autograd does not see what is written to it.
+Tensor unseen(const Tensor& x) {
+  return x.is_inference() ? x : x.variable_data();
+}
+
 /// A tensor that a Group writes to: itself, or one that is copied back.
 class Out {
  public:
-  explicit Out(const Tensor& x) : x_(x), dense_(dense(x)) {}
+  explicit Out(const Tensor& x)
+      : x_(x), dense_(dense(x)), unseen_(unseen(dense_)) {}
 
-  Tensor& tensor() { return dense_; }
+  Tensor& tensor() { return unseen_; }
   void put_back() const {
     if (!dense_.is_same(x_)) {
       x_.copy_(dense_);
@@ -36,6 +43,7 @@ class Out {
  private:
   const Tensor& x_;
   Tensor dense_;
+  Tensor unseen_;
 };
 
 Tensor flat(const Tensor& x) {
@@ -97,6 +105,7 @@ class Outs {
           at::empty({tensors[0].numel() * static_cast<int64_t>(tensors.size())},
                     tensors[0].options());
     }
+    whole_ = unseen(whole_);
   }
 
   Tensor& whole() { return whole_; }
@@ -209,6 +218,29 @@ void all_reduce(Group& group, const Tensor& x, const Reduction& reduction) {
   group.all_reduce(to, reduction.op);
   divide(to, reduction, group.size());
   out.put_back();
+}
+
+void sum_sparse(Group& group, const Tensor& x) {
+  const Tensor own = x.coalesce();
+  Tensor counts = at::empty({group.size()}, at::kLong);
+  group.all_gather(counts, at::full({1}, own._nnz(), at::kLong));
+  Tensors indices;
+  Tensors values;
+  for (int root = 0; root < group.size(); ++root) {
+    const bool is_own = root == group.rank();
+    std::vector<int64_t> shape = own._values().sizes().vec();
+    shape[0] = counts.const_data_ptr<int64_t>()[root];
+    indices.push_back(is_own
+                          ? own._indices()
+                          : at::empty({own.sparse_dim(), shape[0]}, at::kLong));
+    values.push_back(is_own ? own._values()
+                            : at::empty(shape, own._values().options()));
+    broadcast(group, indices.back(), root);
+    broadcast(group, values.back(), root);
+  }
+  x.copy_(at::_sparse_coo_tensor_unsafe(at::cat(indices, 1), at::cat(values),
+                                        x.sizes())
+              .coalesce());
 }
 
 void reduce(Group& group, const Tensor& x, const Reduction& reduction,

@@ -24,6 +24,8 @@ Reduction reduction_of(const c10d::ReduceOp& op, at::ScalarType dtype,
                        const char* method);
 
 void all_reduce(Group& group, const at::Tensor& x, const Reduction& reduction);
+/// `x` is sparse, with any number of entries on each rank.
+void sum_sparse(Group& group, const at::Tensor& x);
 /// Leaves what the others have as it is.
 void reduce(Group& group, const at::Tensor& x, const Reduction& reduction,
             int root);

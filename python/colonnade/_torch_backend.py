@@ -1,5 +1,6 @@
 """The backend "colonnade" of torch.distributed."""
 
+import atexit
 import os
 
 import torch.distributed as dist
@@ -47,3 +48,5 @@ def register() -> None:
     if dist.is_available():
         dist.Backend.register_backend("colonnade", _make, extended_api=True,
                                       devices=["cpu"])
+        # A thread that comes back to an interpreter that is gone aborts.
+        atexit.register(_core.end_torch_calls)

@@ -9,6 +9,9 @@ import traceback
 
 import torch
 import torch.distributed as dist
+# What bodies use, imported once.
+import torch.distributed.fsdp  # noqa: F401
+import torch.distributed.tensor.parallel  # noqa: F401
 
 import colonnade  # noqa: F401  registers the backend
 

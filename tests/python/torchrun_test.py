@@ -40,3 +40,13 @@ def test_on_processes(backend, ranks, file):
 @BACKENDS
 def test_torchs_own_groups(backend):
     assert torchrun(backend, 4, "torch_groups.py").count("fine\n") == 4
+
+
+def test_ends_without_being_told():
+    """A program need not destroy its groups, nor wait for its calls."""
+    torchrun("colonnade", 2, "--no-python", sys.executable, "-c", """
+import torch, torch.distributed as dist, colonnade
+dist.init_process_group("colonnade")
+for _ in range(5):
+    dist.all_reduce(torch.ones(1 << 20), async_op=True)
+""")

@@ -1,5 +1,6 @@
 // python/bindings/layers.cpp
 #include "bindings.h"
+#include "colonnade/comm/call_site.h"
 #include "colonnade/comm/rank_context.h"
 #include "colonnade/parallel_layers/average_gradients.h"
 #include "colonnade/parallel_layers/clip_grad_norm.h"
@@ -16,6 +17,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace colonnade::python {
@@ -37,7 +39,9 @@ Tensor column_parallel_linear(const Tensor& x, const Tensor& weight,
                               bool sequence_parallel_enabled,
                               int64_t sequence_dimension, int64_t output_size,
                               const std::vector<int64_t>& segments,
-                              const OptionalName& group) {
+                              const OptionalName& group,
+                              std::string_view site) {
+  const CallSiteScope scope{CallSite(site)};
   return pl::functional::column_parallel_linear(
       x, weight, bias.value_or(Tensor()),
       {.gather_output = gather_output,
@@ -53,7 +57,9 @@ Tensor row_parallel_linear(const Tensor& x, const Tensor& weight,
                            bool sequence_parallel_enabled,
                            int64_t sequence_dimension, bool reduce_output,
                            std::optional<at::ScalarType> reduce_dtype,
-                           int64_t input_size, const OptionalName& group) {
+                           int64_t input_size, const OptionalName& group,
+                           std::string_view site) {
+  const CallSiteScope scope{CallSite(site)};
   return pl::functional::row_parallel_linear(
       x, weight, bias.value_or(Tensor()),
       {.input_is_parallel = input_is_parallel,
@@ -69,8 +75,9 @@ Tensor parallel_embedding(const Tensor& ids, const Tensor& weight,
                           int64_t num_embeddings,
                           std::optional<int64_t> padding_idx,
                           bool sequence_parallel_enabled,
-                          int64_t sequence_dimension,
-                          const OptionalName& group) {
+                          int64_t sequence_dimension, const OptionalName& group,
+                          std::string_view site) {
+  const CallSiteScope scope{CallSite(site)};
   return pl::functional::parallel_embedding(
       ids, weight,
       {.num_embeddings = num_embeddings,

@@ -12,6 +12,7 @@ from .parallel_layers import (
     RowParallelLinear,
     load,
     move_model_to_device,
+    name_layers,
 )
 
 # What a plan may say of a module: the layer that takes its place, and its
@@ -171,6 +172,7 @@ def parallelize(model: nn.Module, plan: dict[str, str] | None = None, *,
             f"{type(model).__name__}:\n  " + "\n  ".join(complaints))
     for name, layer in layers.items():
         _replace(model, name, layer)
+    name_layers(model)
     if weights is not None:
         _load_weights(model, weights)
     return model

@@ -30,6 +30,7 @@ from .layers import (
     ParallelEmbedding,
     RowParallelLinear,
     from_dense,
+    name_layers,
 )
 from .loss_functions import parallel_cross_entropy
 from .mappings import (
@@ -82,6 +83,7 @@ __all__ = [
     "loss_functions",
     "mappings",
     "move_model_to_device",
+    "name_layers",
     "no_sync",
     "parallel_cross_entropy",
     "parallel_state",

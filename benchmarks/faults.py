@@ -59,6 +59,7 @@ FAULTS = {
     "mpi": ["stop", "throw", "return", *DISAGREEMENTS],
 }
 HANGS_AFTER = 90  # seconds, a run
+ENDS_WITHIN = 2  # seconds that a killed process may take to be gone
 
 
 def limits(fault):
@@ -170,10 +171,12 @@ class Run:
                  if not path.name.startswith(("ompi.", "openmpi"))]
         found += [f"/dev/shm/{name}" for name in shared_memory() - self.memory]
         found += [f"socket {inode}" for inode in sockets & listening_sockets()]
-        for process in self.processes:
-            if in_session(process.pid):
-                found.append(f"process of session {process.pid}")
-        return found
+        # mpirun does not wait until those that it has killed are gone.
+        end = time.monotonic() + ENDS_WITHIN
+        sessions = {process.pid for process in self.processes}
+        while (alive := in_sessions(sessions)) and time.monotonic() < end:
+            time.sleep(0.02)
+        return found + alive
 
     def remove(self):
         shutil.rmtree(self.folder)
@@ -197,8 +200,9 @@ def listening_sockets():
     return inodes
 
 
-def in_session(session):
-    """Whether a process of the session lives."""
+def in_sessions(sessions):
+    """The processes of these sessions that live."""
+    found = []
     for name in os.listdir("/proc"):
         if name.isdigit():
             try:
@@ -206,9 +210,10 @@ def in_session(session):
             except OSError:
                 continue
             state, _, _, its_session = stat[stat.rindex(")") + 2:].split()[:4]
-            if int(its_session) == session and state not in "ZX":
-                return True
-    return False
+            if int(its_session) in sessions and state not in "ZX":
+                found.append(f"process {stat[:stat.rindex(')') + 1]} in state "
+                             f"{state}")
+    return found
 
 
 def names_cause(text, fault, rank, size, own):

@@ -6,12 +6,9 @@
 //
 // Threads are two ranks of the first process, while the second one sleeps.
 #include "benchmarks/measure.h"
-#include "colonnade/comm/backend.h"
-#include "colonnade/comm/process_rendezvous.h"
+#include "benchmarks/process_pair.h"
 #include "colonnade/comm/rank_context.h"
-#include "colonnade/core/cores.h"
 #include "colonnade/core/error.h"
-#include "colonnade/launch/launch.h"
 
 #include <ATen/ATen.h>
 
@@ -21,8 +18,6 @@
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
 
 #include <mpi.h>
-#include <sched.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <array>
@@ -31,10 +26,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <functional>
-#include <map>
-#include <memory>
 #include <string>
-#include <thread>
 #include <vector>
 
 namespace colonnade::bench {
@@ -42,7 +34,6 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr int kRanks = 2;
 constexpr std::array kNames = {"all_reduce", "all_gather", "reduce_scatter",
                                "broadcast"};
 constexpr std::array<int64_t, 8> kBytes = {8,      1024,    8192,    65536,
@@ -154,47 +145,17 @@ double time_calls(const Collectives& of, size_t what, int64_t bytes,
   return std::max(time, 1e-9);
 }
 
-double slowest_process(double value) {
-  MPI_Allreduce(MPI_IN_PLACE, &value, 1, MPI_DOUBLE, MPI_MAX, MPI_COMM_WORLD);
-  return value;
-}
-
-/// Lets the other process's core alone meanwhile.
-void wait_asleep() {
-  MPI_Request request;
-  MPI_Ibarrier(MPI_COMM_WORLD, &request);
-  for (int done = 0; done == 0;) {
-    MPI_Test(&request, &done, MPI_STATUS_IGNORE);
-    usleep(500);
-  }
-}
-
 /// On two thread ranks of process 0, on the cores of the host.
-double time_threads(size_t what, int64_t bytes, int calls, int process) {
-  double seconds = 0;
-  if (process == 0) {
-    cpu_set_t before;
-    sched_getaffinity(0, sizeof(before), &before);
-    cpu_set_t all;
-    CPU_ZERO(&all);
-    for (int core = 0; core < static_cast<int>(sysconf(_SC_NPROCESSORS_ONLN));
-         ++core) {
-      CPU_SET(core, &all);
-    }
-    sched_setaffinity(0, sizeof(all), &all);
-    std::array<double, kRanks> times{};
-    run_ranks(kRanks, [&](int rank) {
-      const GroupPtr group =
-          RankContext::current()->world()->make_group("all", {0, 1});
-      group->barrier();
-      times[static_cast<size_t>(rank)] =
-          time_calls(ours(group), what, bytes, calls);
-    });
-    sched_setaffinity(0, sizeof(before), &before);
-    seconds = *std::max_element(times.begin(), times.end());
-  }
-  wait_asleep();
-  return slowest_process(seconds);
+double time_threads(size_t what, int64_t bytes, int calls) {
+  std::array<double, kRanks> times{};
+  on_threads_of_first_process([&](int rank) {
+    const GroupPtr group =
+        RankContext::current()->world()->make_group("all", {0, 1});
+    group->barrier();
+    times[static_cast<size_t>(rank)] =
+        time_calls(ours(group), what, bytes, calls);
+  });
+  return slowest_process(*std::max_element(times.begin(), times.end()));
 }
 
 /// How many calls make a sample of a good length; equal on all processes.
@@ -208,29 +169,14 @@ int run(int rounds) {
   MPI_Comm_rank(MPI_COMM_WORLD, &process);
   MPI_Comm_size(MPI_COMM_WORLD, &size);
   check<Error>(size == kRanks, "processes: start it with mpirun -n ", kRanks);
-  std::array<char, 64> folder{"/tmp/colonnade-bench-XXXXXX"};
-  if (process == 0) {
-    check<Error>(mkdtemp(folder.data()) != nullptr,
-                 "processes: cannot make a folder in /tmp");
-  }
-  MPI_Bcast(folder.data(), folder.size(), MPI_CHAR, 0, MPI_COMM_WORLD);
-  const std::string path = folder.data();
+  const std::string path = shared_folder();
   at::set_num_threads(1);
 
-  const auto world_of = [&](const char* backend) {
-    return find_backend(backend).make_process_world(
-        {.rank = process,
-         .size = kRanks,
-         .host = "here",
-         .rendezvous = file_rendezvous(path + '/' + backend, kRanks),
-         .timeout = std::chrono::seconds(60),
-         .sharing = usable_cores() >= kRanks ? kRanks : 1});
-  };
   std::vector<std::string> names = {"threads"};
   std::vector<Collectives> contenders = {{}};
   std::vector<WorldPtr> worlds;
   for (const char* const backend : {"shm", "mpi", "gloo"}) {
-    worlds.push_back(world_of(backend));
+    worlds.push_back(world_of(backend, path));
     names.emplace_back(backend);
     contenders.push_back(ours(worlds.back()->make_group("all", {0, 1})));
   }
@@ -241,7 +187,7 @@ int run(int rounds) {
 
   const auto sample = [&](size_t which, size_t what, int64_t bytes, int calls) {
     MPI_Barrier(MPI_COMM_WORLD);
-    return which == 0 ? time_threads(what, bytes, calls, process)
+    return which == 0 ? time_threads(what, bytes, calls)
                       : slowest_process(
                             time_calls(contenders[which], what, bytes, calls));
   };

@@ -1,5 +1,6 @@
 // python/bindings/layers.cpp
 #include "bindings.h"
+#include "colonnade/comm/call_site.h"
 #include "colonnade/comm/rank_context.h"
 #include "colonnade/parallel_layers/average_gradients.h"
 #include "colonnade/parallel_layers/clip_grad_norm.h"
@@ -16,6 +17,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace colonnade::python {
@@ -39,7 +41,9 @@ Tensor column_parallel_linear(const Tensor& x, const Tensor& weight,
                               int64_t sequence_dimension, int64_t output_size,
                               const std::vector<int64_t>& segments,
                               OptionalType reduce_dtype,
-                              const OptionalName& group) {
+                              const OptionalName& group,
+                              std::string_view site) {
+  const CallSiteScope scope{CallSite(site)};
   return pl::functional::column_parallel_linear(
       x, weight, bias.value_or(Tensor()),
       {.gather_output = gather_output,
@@ -57,7 +61,8 @@ Tensor row_parallel_linear(const Tensor& x, const Tensor& weight,
                            int64_t sequence_dimension, bool reduce_output,
                            OptionalType reduce_dtype, int64_t input_size,
                            const std::vector<int64_t>& segments,
-                           const OptionalName& group) {
+                           const OptionalName& group, std::string_view site) {
+  const CallSiteScope scope{CallSite(site)};
   return pl::functional::row_parallel_linear(
       x, weight, bias.value_or(Tensor()),
       {.input_is_parallel = input_is_parallel,
@@ -76,8 +81,9 @@ Tensor parallel_embedding(const Tensor& ids, const Tensor& weight,
                           bool sequence_parallel_enabled,
                           int64_t sequence_dimension,
                           bool shard_across_embedding, int64_t embedding_dim,
-                          OptionalType reduce_dtype,
-                          const OptionalName& group) {
+                          OptionalType reduce_dtype, const OptionalName& group,
+                          std::string_view site) {
+  const CallSiteScope scope{CallSite(site)};
   return pl::functional::parallel_embedding(
       ids, weight,
       {.num_embeddings = num_embeddings,

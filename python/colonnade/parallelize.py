@@ -15,6 +15,7 @@ from .parallel_layers import (
     gather_from_sequence_parallel_region,
     load,
     move_model_to_device,
+    name_layers,
     scatter_to_sequence_parallel_region,
     sum_gradients_over_sequence,
 )
@@ -262,6 +263,7 @@ def parallelize(model: nn.Module, plan: dict[str, str] | None = None, *,
         _replace(model, name, layer)
     for name, add in added.items():
         add(model.get_submodule(name), sequence_dimension)
+    name_layers(model)
     if weights is not None:
         _load_weights(model, weights)
     return model

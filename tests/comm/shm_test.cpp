@@ -348,6 +348,23 @@ TEST(Shm, ARankThatIsStoppedForAMomentIsWaitedFor) {
   expect_all(ranks.wait(), "");
 }
 
+TEST(Shm, ALookFindsARankThatIsKilled) {
+  ProcessRanks ranks(2, [](World& world) {
+    group_of_all(world)->barrier();
+    while (true) {
+      if (world.rank() == 0) {
+        world.look();
+      }
+      std::this_thread::sleep_for(milliseconds(20));
+    }
+  });
+  ranks.wait_until_they_run();
+  ranks.signal(1, SIGKILL);
+  EXPECT_THAT(
+      ranks.wait(std::chrono::seconds(10))[0],
+      testing::StartsWith(concat("rank 1 (process ", ranks.pid(1), ") died ")));
+}
+
 TEST(Shm, ARankThatIsKilledIsNamedByAllOthers) {
   std::mt19937 dice(7);  // NOLINT(cert-msc32-c,cert-msc51-cpp): repeatable
   for (int run = 0; run < 40 && !testing::Test::HasFailure(); ++run) {

@@ -2,7 +2,6 @@
 #include "colonnade/parallel_layers/average_gradients.h"
 
 #include "colonnade/core/error.h"
-#include "colonnade/launch/launch.h"
 #include "colonnade/parallel_state/parallel_state.h"
 #include "tests/testing/expect.h"
 #include "tests/testing/tensor_parallel.h"
@@ -79,7 +78,7 @@ void expect_mean(const torch::nn::Module& model,
 class AverageGradientsTest : public ::testing::TestWithParam<int> {};
 
 TEST_P(AverageGradientsTest, AveragesOverTheDataParallelGroup) {
-  run_ranks(GetParam(), [&](int rank) {
+  run_on_ranks(GetParam(), [&](int rank) {
     ps::initialize_model_parallel(1);
     // Small ones, one that goes by itself, none at all, one of another dtype.
     Bag model(Shapes{{3, 5}, {400, 500}, {0, 4}, {7}, {}});
@@ -97,7 +96,7 @@ TEST_P(AverageGradientsTest, AveragesOverTheDataParallelGroup) {
 }
 
 TEST_P(AverageGradientsTest, FillsSeveralBuckets) {
-  run_ranks(GetParam(), [&](int rank) {
+  run_on_ranks(GetParam(), [&](int rank) {
     ps::initialize_model_parallel(1);
     Bag model(Shapes(31, {1000, 240}), at::kFloat);
     set_gradients(model, rank);
@@ -108,7 +107,7 @@ TEST_P(AverageGradientsTest, FillsSeveralBuckets) {
 
 TEST_P(AverageGradientsTest, LeavesReplicasWithTheSameBits) {
   std::vector<std::vector<Tensor>> grads(static_cast<size_t>(GetParam()));
-  run_ranks(GetParam(), [&](int rank) {
+  run_on_ranks(GetParam(), [&](int rank) {
     ps::initialize_model_parallel(1);
     Bag model(Shapes{{1000}, {300, 1000}}, at::kFloat);
     set_gradients(model, rank);
@@ -127,7 +126,7 @@ INSTANTIATE_TEST_SUITE_P(Ranks, AverageGradientsTest,
                          ::testing::Values(1, 2, 3, 4));
 
 TEST(AverageGradients, KeepsTensorParallelRanksApart) {
-  run_ranks(4, [&](int rank) {
+  run_on_ranks(4, [&](int rank) {
     ps::initialize_model_parallel(2);
     Bag model(Shapes{{6}, {2, 2}});
     set_gradients(model, rank);
@@ -138,7 +137,7 @@ TEST(AverageGradients, KeepsTensorParallelRanksApart) {
 }
 
 TEST(AverageGradients, TakesAGroup) {
-  run_ranks(2, [&](int rank) {
+  run_on_ranks(2, [&](int rank) {
     ps::initialize_model_parallel(2);
     Bag model(Shapes{{6}});
     set_gradients(model, rank);
@@ -150,7 +149,7 @@ TEST(AverageGradients, TakesAGroup) {
 }
 
 TEST(AverageGradients, AveragesTiedParametersOnce) {
-  run_ranks(2, [&](int rank) {
+  run_on_ranks(2, [&](int rank) {
     ps::initialize_model_parallel(1);
     Bag model(Shapes{{300, 1000}});
     model.register_parameter("tied", model.parameters()[0]);
@@ -163,7 +162,7 @@ TEST(AverageGradients, AveragesTiedParametersOnce) {
 }
 
 TEST(AverageGradients, TakesGradientsOfAnyLayout) {
-  run_ranks(2, [&](int rank) {
+  run_on_ranks(2, [&](int rank) {
     ps::initialize_model_parallel(1);
     Bag model(Shapes{{600, 500}, {3, 4}});
     for (const Tensor& parameter : model.parameters()) {
@@ -181,7 +180,7 @@ TEST(AverageGradients, TakesGradientsOfAnyLayout) {
 }
 
 TEST(AverageGradients, PassesOverParametersThatNoRankUsed) {
-  run_ranks(2, [&](int rank) {
+  run_on_ranks(2, [&](int rank) {
     ps::initialize_model_parallel(1);
     Bag model(Shapes{{2}, {3}});
     set_gradients(model, rank);
@@ -194,7 +193,7 @@ TEST(AverageGradients, PassesOverParametersThatNoRankUsed) {
 }
 
 TEST(AverageGradients, WaitsForTheLastMicroBatch) {
-  run_ranks(2, [&](int rank) {
+  run_on_ranks(2, [&](int rank) {
     ps::initialize_model_parallel(1);
     Bag model(Shapes{{4}});
     set_gradients(model, rank);
@@ -216,7 +215,7 @@ TEST(AverageGradients, WaitsForTheLastMicroBatch) {
 /// unfit, and that they have changed nothing.
 void expect_error(const std::function<void(Bag&, int)>& change,
                   const std::string& text) {
-  run_ranks(2, [&](int rank) {
+  run_on_ranks(2, [&](int rank) {
     ps::initialize_model_parallel(1);
     Bag model(Shapes{{4}, {2, 3}, {5}});
     set_gradients(model, rank);

@@ -2,7 +2,6 @@
 #include "colonnade/parallel_layers/clip_grad_norm.h"
 
 #include "colonnade/core/error.h"
-#include "colonnade/launch/launch.h"
 #include "colonnade/parallel_layers/sharding.h"
 #include "colonnade/parallel_state/parallel_state.h"
 #include "tests/testing/expect.h"
@@ -249,7 +248,7 @@ TEST(ClipGradNorm, CountsEachGroupOnce) {
   const Tensor over_pair = random({6});
   const Tensor replicated = random({5});
   const double want = norm_of({over_tp, over_pair, replicated}, 3);
-  run_ranks(2, [&](int rank) {
+  run_on_ranks(2, [&](int rank) {
     ps::initialize_model_parallel(2);
     ps::new_group("pair", {0, 1});
     const Tensor norm = clip_grad_norm(

@@ -1,9 +1,9 @@
 // tests/parallel_layers/load_model_test.cpp
 #include "colonnade/core/error.h"
-#include "colonnade/launch/launch.h"
 #include "colonnade/parallel_layers/save_load.h"
 #include "tests/parallel_layers/hand_model.h"
 #include "tests/testing/error_of.h"
+#include "tests/testing/run_on_ranks.h"
 #include "tests/testing/temporary_folder.h"
 
 #include <torch/torch.h>
@@ -20,7 +20,7 @@ namespace ps = parallel_state;
 /// Saves a model beside a tensor that belongs to its rank, which no other
 /// degree can load.
 void save_on_two_ranks(const std::filesystem::path& folder) {
-  run_ranks(2, [&](int rank) {
+  run_on_ranks(2, [&](int rank) {
     ps::initialize_model_parallel(2);
     StateDict config;
     config["layers"] = 3;
@@ -35,7 +35,7 @@ void save_on_two_ranks(const std::filesystem::path& folder) {
 TEST(LoadModel, ReadsTheModelAlone) {
   const TemporaryFolder folder;
   save_on_two_ranks(folder.path());
-  run_ranks(4, [&] {
+  run_on_ranks(4, [&] {
     ps::initialize_model_parallel(4);
     HandModel model(2);
     EXPECT_THAT(

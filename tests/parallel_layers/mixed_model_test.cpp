@@ -1,6 +1,5 @@
 // tests/parallel_layers/mixed_model_test.cpp
 // Models that mix the parallel layers with torch::nn, beside plain torch.
-#include "colonnade/launch/launch.h"
 #include "colonnade/parallel_layers/average_gradients.h"
 #include "colonnade/parallel_layers/clip_grad_norm.h"
 #include "colonnade/parallel_layers/column_parallel_linear.h"
@@ -11,6 +10,7 @@
 #include "colonnade/parallel_state/parallel_state.h"
 #include "colonnade/random/generators.h"
 #include "tests/testing/expect.h"
+#include "tests/testing/run_on_ranks.h"
 
 #include <ATen/ATen.h>
 #include <torch/nn/modules/dropout.h>
@@ -134,7 +134,7 @@ class MixedModelTest : public ::testing::TestWithParam<int> {};
 TEST_P(MixedModelTest, StartsFromTheWeightsOfPlainTorch) {
   Mixed<Plain> plain(3);
   const auto want = plain.named_parameters();
-  run_ranks(GetParam(), [&] {
+  run_on_ranks(GetParam(), [&] {
     ps::initialize_model_parallel(GetParam());
     Mixed<Parallel> model(3);
     for (const auto& parameter : model.named_parameters()) {
@@ -152,7 +152,7 @@ TEST_P(MixedModelTest, EqualsPlainTorchWithDropoutIn200Runs) {
     Mixed<Plain> plain(seed);
     const Tensors want = run(plain, ids);
     std::vector<Tensors> ranks(static_cast<size_t>(GetParam()));
-    run_ranks(GetParam(), [&](int rank) {
+    run_on_ranks(GetParam(), [&](int rank) {
       ps::initialize_model_parallel(GetParam());
       Mixed<Parallel> model(seed);
       Tensors& got = ranks[static_cast<size_t>(rank)];
@@ -185,7 +185,7 @@ Tensor head_loss(Mixed<Parallel>& model, const Tensor& ids) {
 /// out over the data-parallel ranks.
 Tensors train(int world_size, int tp_size, int64_t batch) {
   Tensors weights;
-  run_ranks(world_size, [&](int rank) {
+  run_on_ranks(world_size, [&](int rank) {
     ps::initialize_model_parallel(tp_size);
     Mixed<Parallel> model(5);
     model.eval();  // data-parallel ranks would drop out alike
@@ -205,7 +205,7 @@ Tensors train(int world_size, int tp_size, int64_t batch) {
     }
     for (const auto& parameter : model.named_parameters()) {
       const Tensor whole = gather_parameter(parameter.value());
-      if (rank == 0) {
+      if (speaks_for_process(rank)) {
         weights[parameter.key()] = whole;
       }
     }

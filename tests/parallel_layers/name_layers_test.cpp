@@ -1,11 +1,11 @@
 #include "colonnade/parallel_layers/name_layers.h"
 
 #include "colonnade/core/error.h"
-#include "colonnade/launch/launch.h"
 #include "colonnade/parallel_layers/column_parallel_linear.h"
 #include "colonnade/parallel_layers/row_parallel_linear.h"
 #include "colonnade/parallel_state/parallel_state.h"
 #include "tests/testing/error_of.h"
+#include "tests/testing/run_on_ranks.h"
 
 #include <ATen/ATen.h>
 #include <torch/nn/modules/container/sequential.h>
@@ -28,10 +28,11 @@ torch::nn::Sequential two_layers() {
           RowParallelLinearOptions(6, 4).input_is_parallel(true)));
 }
 
-/// What rank 0 hears where rank 1 gives `rows` rows and makes no backward.
-std::string error_of_rank_0(bool named, int64_t rows) {
-  std::string text;
-  run_ranks(2, [&](int rank) {
+/// Expects what rank 0 hears where rank 1 gives `rows` rows and makes no
+/// backward.
+void expect_on_rank_0(bool named, int64_t rows,
+                      const testing::Matcher<std::string>& error) {
+  run_on_ranks(2, [&](int rank) {
     parallel_state::initialize_model_parallel(2);
     torch::nn::Sequential model = two_layers();
     if (named) {
@@ -46,7 +47,7 @@ std::string error_of_rank_0(bool named, int64_t rows) {
       }
     };
     if (rank == 0) {
-      text = error_of<CommError>(step);
+      EXPECT_THAT(error_of<CommError>(step), error);
     } else {
       try {
         step();
@@ -54,26 +55,27 @@ std::string error_of_rank_0(bool named, int64_t rows) {
       }
     }
   });
-  return text;
 }
 
 TEST(NameLayers, ErrorsNameTheLayerInForward) {
-  EXPECT_THAT(error_of_rank_0(/*named=*/true, /*rows=*/3),
-              HasSubstr("rank 0 called all_reduce(float32 [2, 4], sum) by "
-                        "layer 1 but rank 1 called all_reduce(float32 [3, 4], "
-                        "sum) by layer 1; all ranks"));
+  expect_on_rank_0(/*named=*/true, /*rows=*/3,
+                   HasSubstr("rank 0 called all_reduce(float32 [2, 4], sum) by "
+                             "layer 1 but rank 1 called all_reduce(float32 [3, "
+                             "4], sum) by layer 1; all ranks"));
 }
 
 TEST(NameLayers, ErrorsNameTheLayerInBackward) {
-  EXPECT_EQ(error_of_rank_0(/*named=*/true, /*rows=*/2),
-            "rank 1 has returned, but rank 0 waits for it in "
-            "all_reduce(float32 [2, 4], sum) by layer 0 (backward), call 2 of "
-            "group \"tp\"; all ranks must make the same calls");
+  expect_on_rank_0(
+      /*named=*/true, /*rows=*/2,
+      "rank 1 has returned, but rank 0 waits for it in "
+      "all_reduce(float32 [2, 4], sum) by layer 0 (backward), call 2 of "
+      "group \"tp\"; all ranks must make the same calls");
 }
 
 TEST(NameLayers, WithoutItErrorsNameTheKindOfLayer) {
-  EXPECT_THAT(error_of_rank_0(/*named=*/false, /*rows=*/2),
-              HasSubstr("sum) by ColumnParallelLinear (backward), call 2"));
+  expect_on_rank_0(
+      /*named=*/false, /*rows=*/2,
+      HasSubstr("sum) by ColumnParallelLinear (backward), call 2"));
 }
 
 }  // namespace

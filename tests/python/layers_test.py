@@ -288,6 +288,22 @@ def test_skip_bias_add_returns_the_bias():
     run_tensor_parallel(2, body)
 
 
+@on_threads
+@pytest.mark.parametrize("named, layer", [(True, "layer 1"),
+                                          (False, "RowParallelLinear")])
+def test_errors_name_the_layer(named, layer):
+    def body(rank):
+        model = nn.Sequential(
+            pl.ColumnParallelLinear(8, 12, gather_output=False),
+            pl.RowParallelLinear(12, 8, input_is_parallel=True))
+        if named:
+            pl.name_layers(model)
+        model(torch.ones(2 + rank, 8))
+
+    with pytest.raises(colonnade.CommError, match=rf"sum\) by {layer} but"):
+        run_tensor_parallel(2, body)
+
+
 def test_partial_sums():
     dense, x = dense_linear(bias=False), double_input(2, 8)
 

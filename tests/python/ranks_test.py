@@ -77,6 +77,14 @@ def test_refuses_an_unknown_backend():
         colonnade.run_ranks(2, lambda: None, backend="pigeons")
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a device")
+def test_nccl_says_what_is_missing():
+    with pytest.raises(colonnade.InvalidArgument,
+                       match="backend nccl cannot be used: (there is no CUDA "
+                             "device|torch's CUDA libraries are not loaded)"):
+        colonnade.run_ranks(2, lambda: None, backend="nccl")
+
+
 def test_takes_a_timeout():
     def body(rank):
         ps.initialize_model_parallel(2)

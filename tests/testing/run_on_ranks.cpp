@@ -1,8 +1,6 @@
 // tests/testing/run_on_ranks.cpp
 #include "tests/testing/run_on_ranks.h"
 
-#include "colonnade/launch/launch.h"
-
 #include <cstdlib>
 #include <string>
 
@@ -19,7 +17,7 @@ int worlds = 0;
 
 }  // namespace
 
-void run_on_ranks(int n, const std::function<void()>& body) {
+void run_on_threads_or_processes(int n, const std::function<void(int)>& body) {
   if (n != processes()) {
     run_ranks(n, body);
     return;
@@ -33,6 +31,10 @@ void run_on_ranks(int n, const std::function<void()>& body) {
   launch(body);
   unsetenv("COLONNADE_WORLD_SIZE");
   unsetenv("COLONNADE_RANK");
+}
+
+bool speaks_for_process(int rank) {
+  return rank == 0 || std::getenv("COLONNADE_WORLD_SIZE") != nullptr;
 }
 
 bool lacks_process_ranks() {

@@ -3,6 +3,7 @@
 
 #include <stdlib.h>
 
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <map>
@@ -12,15 +13,27 @@
 
 namespace colonnade {
 
-/// A folder of its own, removed at the end.
+/// A folder of its own, removed at the end. Test programs that are ranks of
+/// each other (run_as_ranks.sh) have it together: the n-th of one is the n-th
+/// of all, and the script removes it.
 class TemporaryFolder {
  public:
   TemporaryFolder() {
+    if (const char* const meeting = std::getenv("COLONNADE_TEST_MEETING")) {
+      static int folders = 0;
+      path_ = std::filesystem::path(meeting) /
+              ("folder" + std::to_string(folders++));
+      std::filesystem::create_directories(path_);
+      return;
+    }
     std::string name =
         (std::filesystem::temp_directory_path() / "colonnade_XXXXXX").string();
     path_ = mkdtemp(name.data());
   }
   ~TemporaryFolder() {
+    if (std::getenv("COLONNADE_TEST_MEETING") != nullptr) {
+      return;
+    }
     std::error_code ignored;
     std::filesystem::remove_all(path_, ignored);
   }

@@ -1,5 +1,6 @@
 // tests/trace/replay_test.cpp
 // What replay does to be quick, and that the bits do not show it.
+#include "colonnade/parallel_layers/row_parallel_linear.h"
 #include "colonnade/trace/detail/direct_call.h"
 #include "colonnade/trace/detail/program.h"
 #include "colonnade/trace/detail/recorder.h"
@@ -21,6 +22,9 @@ using at::Tensor;
 using c10::IValue;
 using colonnade::testing::expect_equal;
 using colonnade::testing::numbers;
+using colonnade::testing::run_tensor_parallel;
+using parallel_layers::RowParallelLinear;
+using parallel_layers::RowParallelLinearOptions;
 using Kind = Operand::Kind;
 
 using Inputs = std::vector<IValue>;
@@ -57,6 +61,27 @@ void expect_replays(const Forward& forward, const Inputs& inputs,
   for (size_t i = 0; i < wanted.size(); ++i) {
     expect_equal(first[i], wanted[i], "an output after another pass");
   }
+}
+
+TEST(Replay, NamesTheLayerOfACollective) {
+  run_tensor_parallel(2, [](const GroupPtr& group) {
+    const c10::InferenceMode inference;
+    RowParallelLinear layer(
+        RowParallelLinearOptions(4, 3).input_is_parallel(true));
+    const Inputs inputs = {floats({2, 2})};
+    const Recording recording = record(
+        [&](const Inputs& in) { return IValue(layer(in[0].toTensor())); },
+        inputs,
+        {{"mlp.down.weight", layer->weight, true},
+         {"mlp.down.bias", layer->bias, true}});
+    Frame frame(
+        std::make_shared<const Program>(recording.graph, at::Device(at::kCPU)),
+        recording.weights);
+    const uint64_t before = group->calls().begun();
+    frame.run(inputs, {});
+    EXPECT_EQ(group->calls().begun(), before + 1);
+    EXPECT_EQ(group->calls().latest().call.site.text(), "layer mlp.down");
+  });
 }
 
 TEST(Replay, OverwritesOnlyWhatNobodyHolds) {

@@ -115,8 +115,8 @@ void MessageWorld::fail_since_gone(int64_t gone, const Call& call,
   const int peer = static_cast<int>(gone);
   const auto end = Mesh::Clock::now() + kForSilence;
   const auto fate = wait_for_fate(peer);
-  if (!fate && !peers_->has_ended(peer)) {
-    // It may have found a host silent, whose store would have had its word.
+  if (!fate) {
+    // It may have found a host silent, and could not say so at a store there.
     if (const std::optional<int> silent = mesh_->find_silent(end)) {
       fail_since_silent(*silent);
     }

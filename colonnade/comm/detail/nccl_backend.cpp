@@ -10,7 +10,8 @@
 #include "colonnade/comm/detail/threads_backend.h"
 #include "colonnade/core/error.h"
 
-#include <c10/core/impl/VirtualGuardImpl.h>
+#include <ATen/detail/CUDAHooksInterface.h>
+#include <c10/core/impl/DeviceGuardImplInterface.h>
 
 #include <memory>
 #include <utility>
@@ -57,9 +58,11 @@ void check_can_run() {
 }  // namespace
 
 int cuda_devices() {
-  // at::hasCUDA would remember for good that torch_cuda is not loaded yet.
+  // Before torch_cuda is loaded its hooks must not be asked for: torch would
+  // remember for good that there are none. The guard's own count will not do:
+  // where there is no device, Python's torch may have a fake that counts some.
   return c10::impl::hasDeviceGuardImpl(at::kCUDA)
-             ? c10::impl::VirtualGuardImpl(at::kCUDA).deviceCount()
+             ? at::detail::getCUDAHooks().deviceCount()
              : 0;
 }
 

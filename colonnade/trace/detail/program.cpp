@@ -11,6 +11,7 @@
 
 #include <algorithm>
 #include <string>
+#include <string_view>
 
 namespace colonnade::trace::detail {
 namespace {
@@ -173,6 +174,7 @@ Program::Program(Graph graph, at::Device device)
   }
   find_last_uses();
   find_direct_calls();
+  find_sites();
 }
 
 Instruction Program::compile(const Node& node) const {
@@ -337,6 +339,44 @@ void Program::find_direct_calls() {
   }
 }
 
+/// Names our own ops, which make collectives, by their layer: that of the first
+/// weight that they take, or that one of them was made of.
+void Program::find_sites() {
+  std::vector<std::string> weights(graph_.values.size());
+  for (const Weight& weight : graph_.weights) {
+    weights[static_cast<size_t>(weight.value)] = weight.name;
+  }
+  const auto weight_of = [&](const Instruction& instruction) {
+    std::string name;
+    for (const Operand& operand : instruction.arguments) {
+      for_each_value(operand, [&](int id) {
+        if (name.empty()) {
+          name = weights[static_cast<size_t>(id)];
+        }
+      });
+    }
+    return name;
+  };
+  for (const Instruction& instruction : prologue_) {
+    for_each_result_value(instruction.results, [&](int id) {
+      weights[static_cast<size_t>(id)] = weight_of(instruction);
+    });
+  }
+  constexpr std::string_view kOurs = "colonnade::";
+  for (Instruction& instruction : main_) {
+    const std::string& op = instruction.op.operator_name().name;
+    if (!op.starts_with(kOurs)) {
+      continue;
+    }
+    const std::string weight = weight_of(instruction);
+    const size_t dot = weight.rfind('.');
+    instruction.site = CallSite(
+        dot == std::string::npos
+            ? op.substr(kOurs.size())
+            : concat("layer ", std::string_view(weight).substr(0, dot)));
+  }
+}
+
 Frame::Frame(std::shared_ptr<const Program> program,
              const std::vector<Tensor>& weights)
     : program_(std::move(program)),
@@ -444,7 +484,7 @@ void Frame::execute(const Instruction& instruction, const Sources& sources) {
         stack_.push_back(operand(argument, sources));
     }
   }
-  instruction.op.callBoxed(&stack_);
+  call(instruction);
   for (size_t i = 0; i < instruction.results.size(); ++i) {
     const Result& result = instruction.results[i];
     if (const auto* value = std::get_if<Value>(&result)) {
@@ -467,6 +507,15 @@ void Frame::execute(const Instruction& instruction, const Sources& sources) {
   for (const int value : instruction.dead) {
     values_[static_cast<size_t>(value)] = IValue();
   }
+}
+
+void Frame::call(const Instruction& instruction) {
+  if (instruction.site.empty()) {
+    instruction.op.callBoxed(&stack_);
+    return;
+  }
+  const CallSiteScope site(instruction.site);
+  instruction.op.callBoxed(&stack_);
 }
 
 void Frame::execute_direct(const Instruction& instruction,

@@ -1,6 +1,7 @@
 // colonnade/trace/detail/program.h
 #pragma once
 
+#include "colonnade/comm/call_site.h"
 #include "colonnade/core/api.h"
 #include "colonnade/trace/detail/direct_call.h"
 #include "colonnade/trace/detail/operand.h"
@@ -28,6 +29,7 @@ struct Instruction {
   std::vector<int> dead;  ///< Values that nobody asks for after this.
   DirectCall direct;      ///< Empty: called through the stack.
   int result = -1;        ///< The value that a direct call gives; -1: none.
+  CallSite site;          ///< Whose collectives it makes; empty: none.
 };
 
 /// A graph made ready to run on one kind of device. Not changed by running, so
@@ -50,6 +52,7 @@ class COLONNADE_API Program {
   void find_last_uses();
   std::vector<bool> find_foreign() const;
   void find_direct_calls();
+  void find_sites();
 
   Graph graph_;
   at::Device device_;
@@ -92,6 +95,7 @@ class COLONNADE_API Frame {
 
  private:
   void execute(const Instruction& instruction, const Sources& sources);
+  void call(const Instruction& instruction);
   void execute_direct(const Instruction& instruction, const Sources& sources);
   c10::IValue operand(const Operand& operand, const Sources& sources);
   void forget();

@@ -35,6 +35,7 @@ from .layers import (
     ParallelEmbedding,
     RowParallelLinear,
     from_dense,
+    name_layers,
 )
 from .loss_functions import parallel_cross_entropy
 from .mappings import (
@@ -87,6 +88,7 @@ __all__ = [
     "loss_functions",
     "mappings",
     "move_model_to_device",
+    "name_layers",
     "no_sync",
     "parallel_cross_entropy",
     "parallel_state",

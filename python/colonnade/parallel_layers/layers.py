@@ -48,6 +48,8 @@ class _ParallelLayer(nn.Module):
         # The name, not the group: modules are copied and pickled.
         self.group = _core.group_name(group_name(group), type(self).__name__)
         self._specs: dict[str, ShardSpec] = {}
+        # For errors; see name_layers.
+        self.call_site = type(self).__name__
 
     def _add_parameter(self, name: str, whole_shape: list[int],
                        spec: ShardSpec | None, dtype, device) -> None:
@@ -93,6 +95,14 @@ class _ParallelLayer(nn.Module):
 
     def reset_parameters(self) -> None:
         raise NotImplementedError
+
+    def _call(self, function: str, *arguments):
+        """The core's function of that name, or inside torch.compile its op,
+        which knows no call site."""
+        if torch.compiler.is_compiling():
+            return getattr(torch.ops.colonnade, function)(*arguments,
+                                                          self.group)
+        return getattr(_core, function)(*arguments, self.group, self.call_site)
 
     @classmethod
     def from_dense(cls, dense: nn.Module, **options):
@@ -236,14 +246,11 @@ class ColumnParallelLinear(_ParallelLinear):
                               keep_master_weight)
 
     def forward(self, x):
-        if torch.compiler.is_compiling():
-            function = torch.ops.colonnade.column_parallel_linear
-        else:
-            function = _core.column_parallel_linear
-        return self._with_bias(function(
-            x, self.weight, self._added_bias(), self.gather_output,
-            self.sequence_parallel_enabled, self.sequence_dimension,
-            self.output_size, self.segments, self.reduce_dtype, self.group))
+        return self._with_bias(self._call(
+            "column_parallel_linear", x, self.weight, self._added_bias(),
+            self.gather_output, self.sequence_parallel_enabled,
+            self.sequence_dimension, self.output_size,
+            self.segments, self.reduce_dtype))
 
     def extra_repr(self):
         return (f"input_size={self.input_size}, "
@@ -305,15 +312,11 @@ class RowParallelLinear(_ParallelLinear):
                               init_method, keep_master_weight)
 
     def forward(self, x):
-        if torch.compiler.is_compiling():
-            function = torch.ops.colonnade.row_parallel_linear
-        else:
-            function = _core.row_parallel_linear
-        return self._with_bias(function(
-            x, self.weight, self._added_bias(), self.input_is_parallel,
-            self.sequence_parallel_enabled, self.sequence_dimension,
-            self.reduce_output, self.reduce_dtype, self.input_size,
-            self.segments, self.group))
+        return self._with_bias(self._call(
+            "row_parallel_linear", x, self.weight, self._added_bias(),
+            self.input_is_parallel, self.sequence_parallel_enabled,
+            self.sequence_dimension, self.reduce_output, self.reduce_dtype,
+            self.input_size, self.segments))
 
     def extra_repr(self):
         return (f"input_size={self.input_size}, "
@@ -391,14 +394,11 @@ class ParallelEmbedding(_ParallelLayer):
         _core.init_parameter(self.weight, fill)
 
     def forward(self, ids):
-        if torch.compiler.is_compiling():
-            function = torch.ops.colonnade.parallel_embedding
-        else:
-            function = _core.parallel_embedding
-        return function(ids, self.weight, self.num_embeddings,
-                        self.padding_idx, self.sequence_parallel_enabled,
-                        self.sequence_dimension, self.shard_across_embedding,
-                        self.embedding_dim, self.reduce_dtype, self.group)
+        return self._call(
+            "parallel_embedding", ids, self.weight, self.num_embeddings,
+            self.padding_idx, self.sequence_parallel_enabled,
+            self.sequence_dimension, self.shard_across_embedding,
+            self.embedding_dim, self.reduce_dtype)
 
     def extra_repr(self):
         padding = ("" if self.padding_idx is None
@@ -415,6 +415,16 @@ class ParallelEmbedding(_ParallelLayer):
                 "dtype": dense.weight.dtype, "max_norm": dense.max_norm,
                 "scale_grad_by_freq": dense.scale_grad_by_freq,
                 "sparse": dense.sparse}
+
+
+def name_layers(model: nn.Module) -> None:
+    """Tells the parallel layers of a model their names in it, such as
+    "layers.7.mlp.down", so that errors say which layer a collective is of.
+    Without it they say the kind of layer. To be called on every rank, or not,
+    once the model is built; `parallelize` does."""
+    for name, module in model.named_modules():
+        if name and isinstance(module, _ParallelLayer):
+            module.call_site = f"layer {name}"
 
 
 class Dropout(nn.Dropout):

@@ -79,6 +79,7 @@ Graph layered_graph(int layers) {
                  {int64_t{1}},
                  {int64_t{16}},
                  {trace::ArgumentList{}},
+                 {},
                  {std::string("tp")}},
                 {1, 5, 16});
   make.graph.outputs = {of(x)};

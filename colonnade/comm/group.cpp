@@ -46,12 +46,15 @@ class Check {
     that(x.defined(), name, " is undefined; give a tensor");
     that(x.layout() == at::kStrided, name, " is ", x.layout(),
          "; only dense tensors are exchanged");
-    that(devices.empty() || std::any_of(devices.begin(), devices.end(),
-                                        [&](at::Device device) {
-                                          return has(device, x.device());
-                                        }),
-         name, " is on ", x.device(), ", and the group exchanges tensors on ",
-         list_of(devices), "; move it there");
+    const bool fits =
+        devices.empty() ||
+        std::any_of(devices.begin(), devices.end(),
+                    [&](at::Device device) { return has(device, x.device()); });
+    if (!fits) [[unlikely]] {  // or the list is made for every call
+      that(false, name, " is on ", x.device(),
+           ", and the group exchanges tensors on ", list_of(devices),
+           "; move it there");
+    }
     that(x.is_contiguous(), name, " of shape ", x.sizes(),
          " is not contiguous (strides ", x.strides(),
          "); call contiguous() first");

@@ -234,6 +234,20 @@ def test_gradients_are_summed_over_the_sequence():
     run_tensor_parallel(2, body)
 
 
+def test_gradients_are_summed_once_however_often_that_is_asked():
+    def body(rank):
+        module = nn.Sequential(Norm())
+        plan = {"0": "sequence_parallel"}
+        colonnade.parallelize(module, plan)
+        colonnade.parallelize(module, plan)
+        pl.sum_gradients_over_sequence(copy.deepcopy(module))
+        pl.sum_gradients_over_sequence(module)
+        module(torch.full((1, 2), rank + 1.0)).sum().backward()
+        assert module[0].weight.grad.tolist() == [3.0, 3.0]
+
+    run_tensor_parallel(2, body)
+
+
 def test_a_split_input_that_is_no_tensor():
     def body(rank):
         model = colonnade.parallelize(Net(), {"embedding": "scatter_sequence"})

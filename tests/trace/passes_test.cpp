@@ -304,6 +304,9 @@ TEST(OpenLayers, MakesTheCallsOfTheLayer) {
     row(true, Row(513, 512).pad(true), {3, 513});
     row(true, Row(513, 512).pad(true).input_is_parallel(true),
         {3, (513 + degree - 1) / degree});
+    row(degree == 1, Row(512, 512).segments({256, 256}), {3, 512});
+    row(true, Row(512, 512).segments({256, 256}).input_is_parallel(true),
+        {3, 512 / degree});
     row(true, Row(512, 512).reduce_dtype(at::kFloat), {3, 512});
     row(degree == 1, Row(512, 512).reduce_dtype(at::kDouble), {3, 512});
   }
@@ -330,9 +333,10 @@ TEST(Passes, TakeResultsThatNobodyAsksFor) {
     const Argument zero = {int64_t{0}};
     const Argument four = {int64_t{4}};
     const Argument tp = {std::string("tp")};
+    const Argument none = {ArgumentList{}};
     const std::vector<Argument> rest =
-        column ? std::vector<Argument>{no, no, zero, four, {ArgumentList{}}, tp}
-               : std::vector<Argument>{no, no, zero, no, {}, four, tp};
+        column ? std::vector<Argument>{no, no, zero, four, none, {}, tp}
+               : std::vector<Argument>{no, no, zero, no, {}, four, none, tp};
     node.arguments.insert(node.arguments.end(), rest.begin(), rest.end());
     graph.nodes.push_back(std::move(node));
   }

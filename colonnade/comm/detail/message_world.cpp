@@ -120,8 +120,6 @@ void MessageWorld::fail_since_gone(int64_t gone, const Call& call,
     if (const std::optional<int> silent = mesh_->find_silent(end)) {
       fail_since_silent(*silent);
     }
-  }
-  if (!fate) {
     fail_and_throw(
         concat(peers_->name(peer),
                " is gone: it closed its connection without a word, while rank ",

@@ -51,16 +51,15 @@ def _copy_parameters(group: str | None, module: torch.nn.Module, args) -> None:
     """Puts a module's parameters through the mapping whose backward sums."""
     own = {name: parameter for name, parameter in module._parameters.items()
            if parameter is not None}
-    module.__dict__.setdefault("_own_parameters", []).append(own)
+    module._own_parameters.append(own)
     for name, parameter in own.items():
         module._parameters[name] = copy_to_tensor_model_parallel_region(
             parameter, group)
 
 
 def _restore_parameters(module: torch.nn.Module, args, output) -> None:
-    saved = module.__dict__.get("_own_parameters")
-    if saved:  # not where another hook threw before
-        module._parameters.update(saved.pop())
+    if module._own_parameters:  # not where another hook threw before
+        module._parameters.update(module._own_parameters.pop())
 
 
 def sum_gradients_over_sequence(module: torch.nn.Module, group=None) -> None:
@@ -68,12 +67,13 @@ def sum_gradients_over_sequence(module: torch.nn.Module, group=None) -> None:
     a norm between sequence-parallel layers: from now on backward sums the
     gradients of its parameters over the tensor-parallel group, by one small
     all-reduce each. Submodules count; layers that are parallel by themselves
-    are left out. Call it once."""
+    are left out, and so are modules that do it already."""
     name = group_name(group)
     for part in module.modules():
-        if is_parallel_layer(part) or not any(
-                p is not None for p in part._parameters.values()):
+        if (is_parallel_layer(part) or hasattr(part, "_own_parameters")
+                or all(p is None for p in part._parameters.values())):
             continue
+        part._own_parameters = []  # those of the calls under way
         part.register_forward_pre_hook(
             functools.partial(_copy_parameters, name))
         part.register_forward_hook(_restore_parameters, always_call=True)

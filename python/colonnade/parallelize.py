@@ -120,6 +120,7 @@ def _fits(style: str, module: nn.Module) -> bool:
 def _choose(model: nn.Module, plan: dict[str, str],
             complaints: list[str]) -> dict[str, str]:
     """The style of each module that is not just replicated, by its name."""
+    given: dict[str, str] = {}
     chosen: dict[str, str] = {}
     modules = dict(model.named_modules())
     for pattern, style in plan.items():
@@ -127,6 +128,10 @@ def _choose(model: nn.Module, plan: dict[str, str],
         found = [name for name in modules if name and matches(name)]
         if not found:
             complaints.append(f"{pattern}: matches no module")
+        complaints += [
+            f"{name}: one pattern makes it {given[name]!r}, and {pattern} "
+            f"{style!r}"
+            for name in found if given.setdefault(name, style) != style]
         if style in _REPLICATED:
             continue
         if style not in _LAYERS and style not in _ADDITIONS:
@@ -232,8 +237,8 @@ def parallelize(model: nn.Module, plan: dict[str, str] | None = None, *,
              reads only its part
     sequence_dimension  of the activations
     Raises   one InvalidArgument that lists every pattern that matches nothing,
-             size that does not divide and number of heads that does not suit;
-             the model is then unchanged
+             module that patterns disagree on, size that does not divide and
+             number of heads that does not suit; the model is then unchanged
     """
     if plan is None:
         plan = _plan_of(model)

@@ -186,6 +186,18 @@ def test_all_that_does_not_fit_is_listed():
     run_tensor_parallel(2, body)
 
 
+@pytest.mark.parametrize("style", ["colwise_gather_output", "replicated"])
+def test_two_patterns_that_disagree(style):
+    def body(rank):
+        plan = {**PLAN, "layers.0.up": style}
+        with pytest.raises(colonnade.InvalidArgument, match=(
+                f"layers.0.up: one pattern makes it 'colwise', and layers.0.up "
+                f"'{style}'")):
+            colonnade.parallelize(Net(), plan)
+
+    run_tensor_parallel(2, body)
+
+
 def test_a_model_without_a_plan():
     def body(rank):
         with pytest.raises(colonnade.InvalidArgument,

@@ -120,13 +120,11 @@ void run(int rounds) {
   std::printf(
       "guard: Llama, hidden 48, 2 layers, 2 x 16 tokens, 2 thread ranks, %d "
       "rounds, median (quartiles)\n"
-      "  checking, noting, comparing a call     %s (%s-%s)\n"
-      "  a training step of %.0f calls           %s (%s-%s)\n"
+      "  checking, noting, comparing a call     %s\n"
+      "  a training step of %.0f calls           %s\n"
       "  its part of the step                  %.3f %% (%.3f-%.3f)\n",
-      rounds, seconds_text(guard.median).c_str(),
-      seconds_text(guard.low).c_str(), seconds_text(guard.high).c_str(), calls,
-      seconds_text(step.median).c_str(), seconds_text(step.low).c_str(),
-      seconds_text(step.high).c_str(), part.median, part.low, part.high);
+      rounds, spread_text(guard).c_str(), calls, spread_text(step).c_str(),
+      part.median, part.low, part.high);
 }
 
 }  // namespace

@@ -163,4 +163,9 @@ std::string seconds_text(double seconds) {
   return text.data();
 }
 
+std::string spread_text(const Spread& seconds) {
+  return seconds_text(seconds.median) + " (" + seconds_text(seconds.low) + "-" +
+         seconds_text(seconds.high) + ")";
+}
+
 }  // namespace colonnade::bench

@@ -45,5 +45,7 @@ RaceResult race(int ranks, int rounds, int calls,
 std::string bytes_text(double bytes);
 /// "0.41 us", "12.3 ms".
 std::string seconds_text(double seconds);
+/// "0.41 us (0.40 us-0.44 us)".
+std::string spread_text(const Spread& seconds);
 
 }  // namespace colonnade::bench

@@ -150,11 +150,8 @@ int run(int rounds) {
           "median (quartiles)\n ",
           size.name, rounds);
       for (size_t i = 0; i < kNames.size(); ++i) {
-        const Spread spread = spread_of(samples[i]);
-        std::printf(" %s %s (%s-%s)", kNames[i],
-                    seconds_text(spread.median).c_str(),
-                    seconds_text(spread.low).c_str(),
-                    seconds_text(spread.high).c_str());
+        std::printf(" %s %s", kNames[i],
+                    spread_text(spread_of(samples[i])).c_str());
       }
       std::printf("\n");
       std::fflush(stdout);

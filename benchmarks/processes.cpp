@@ -212,11 +212,8 @@ int run(int rounds) {
       if (process == 0) {
         std::printf("  %-8s", bytes_text(static_cast<double>(bytes)).c_str());
         for (size_t which = 0; which < names.size(); ++which) {
-          const Spread spread = spread_of(samples[which]);
-          std::printf("  %s %s (%s-%s)", names[which].c_str(),
-                      seconds_text(spread.median).c_str(),
-                      seconds_text(spread.low).c_str(),
-                      seconds_text(spread.high).c_str());
+          std::printf("  %s %s", names[which].c_str(),
+                      spread_text(spread_of(samples[which])).c_str());
         }
         std::printf("\n");
         std::fflush(stdout);

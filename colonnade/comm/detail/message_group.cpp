@@ -5,6 +5,7 @@
 #include "colonnade/comm/detail/mesh.h"
 #include "colonnade/comm/detail/rank_list.h"
 #include "colonnade/comm/detail/reduce_kernels.h"
+#include "colonnade/comm/detail/slices.h"
 #include "colonnade/core/error.h"
 
 #include <ATen/core/Tensor.h>
@@ -14,7 +15,6 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <exception>
 #include <memory>
 #include <numeric>
@@ -41,20 +41,6 @@ struct Hello {
   Call call() const { return {key, sizes, site}; }
 };
 static_assert(std::is_trivially_copyable_v<Hello>);
-
-void copy_bytes(std::byte* to, const std::byte* from, size_t bytes) {
-  if (bytes > 0) {
-    std::memcpy(to, from, bytes);
-  }
-}
-
-std::byte* bytes_of(at::Tensor& x) {
-  return static_cast<std::byte*>(x.mutable_data_ptr());
-}
-
-const std::byte* bytes_of(const at::Tensor& x) {
-  return static_cast<const std::byte*>(x.const_data_ptr());
-}
 
 /// Elements [begin, end) of a tensor: the part of one rank.
 struct Slice {

@@ -17,7 +17,7 @@ constexpr uint64_t kNoCall = ~uint64_t{0};
 
 SharedWorld::SharedWorld(int world_size,
                          std::chrono::milliseconds default_timeout)
-    : Watch(patience_for(world_size)),
+    : Watch(patience_for(world_size), /*is_one_process=*/true),
       size(world_size),
       timeout(default_timeout),
       left_(static_cast<size_t>(world_size)),
@@ -35,6 +35,8 @@ std::shared_ptr<SharedGroup> SharedWorld::join(
     auto group = std::make_shared<SharedGroup>();
     group->name = concat("group \"", name, "\"");
     group->all = std::make_unique<Meeting>(group->name, ranks, false);
+    group->buffers.reset(new Channel::Line[Channel::buffer_bytes(ranks.size()) /
+                                           sizeof(Channel::Line)]);
     shut_if_dead(*group->all);
     std::erase_if(groups_, [](const auto& other) { return other.expired(); });
     groups_.push_back(group);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "colonnade/comm/call.h"
+#include "colonnade/comm/detail/channel.h"
 #include "colonnade/comm/detail/meeting.h"
 #include "colonnade/comm/detail/watch.h"
 
@@ -18,11 +19,12 @@
 
 namespace colonnade::detail {
 
-/// What a group's threads share: the meeting of all, and one meeting for each
-/// pair of ranks that send to each other, made at first use.
+/// What a group's threads share: the meeting and the buffers of all, and one
+/// meeting for each pair of ranks that send to each other, made at first use.
 struct SharedGroup {
   std::string name;
   std::unique_ptr<Meeting> all;
+  std::unique_ptr<Channel::Line[]> buffers;  ///< Of `all`, unwritten.
   /// By sender and receiver, ranks in the group.
   std::map<std::pair<int, int>, std::unique_ptr<Meeting>> pairs;
 };

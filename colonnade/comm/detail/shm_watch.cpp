@@ -34,7 +34,7 @@ const ShmMeeting& of_processes(const Meeting& meeting) {
 
 ShmWatch::ShmWatch(ShmMemory memory, const ProcessPlace& place,
                    ShmMemory::Kind kind)
-    : Watch(patience_for(place.waiters())),
+    : Watch(patience_for(place.waiters()), /*is_one_process=*/false),
       rank(place.rank),
       size(place.size),
       timeout(place.timeout),
@@ -46,6 +46,24 @@ ShmWatch::ShmWatch(ShmMemory memory, const ProcessPlace& place,
     const ShmRank& entry = board_.rank(other);
     processes_.emplace_back(entry.pid.load(), entry.start.load());
   }
+}
+
+void ShmWatch::begin(const Meeting& meeting, uint64_t round,
+                     const Call& call) noexcept {
+  ShmRank& me = board_.rank(rank);
+  me.write({of_processes(meeting).number, false, round, call});
+  me.gates.store(1, std::memory_order_relaxed);
+  me.in_call.store(true, std::memory_order_relaxed);
+}
+
+void ShmWatch::next_gate() noexcept {
+  std::atomic<uint32_t>& gates = board_.rank(rank).gates;
+  gates.store(gates.load(std::memory_order_relaxed) + 1,
+              std::memory_order_relaxed);
+}
+
+void ShmWatch::end() noexcept {
+  board_.rank(rank).in_call.store(false, std::memory_order_relaxed);
 }
 
 ShmWatch::Opened ShmWatch::open_group(const std::string& name,

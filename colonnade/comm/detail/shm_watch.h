@@ -63,22 +63,10 @@ class ShmWatch final : public Watch {
   uint32_t new_pair(const std::string& name, int64_t src, int64_t dst);
   ShmRecord& record(uint32_t number) { return board_.record(number); }
 
-  /// Notes that this rank begins a call, comes to a further gate of it, and is
-  /// through with it.
-  void begin(const ShmMeeting& meeting, uint64_t round, const Call& call) {
-    ShmRank& me = board_.rank(rank);
-    me.write({meeting.number, false, round, call});
-    me.gates.store(1, std::memory_order_relaxed);
-    me.in_call.store(true, std::memory_order_relaxed);
-  }
-  void next_gate() {
-    std::atomic<uint32_t>& gates = board_.rank(rank).gates;
-    gates.store(gates.load(std::memory_order_relaxed) + 1,
-                std::memory_order_relaxed);
-  }
-  void end() {
-    board_.rank(rank).in_call.store(false, std::memory_order_relaxed);
-  }
+  void begin(const Meeting& meeting, uint64_t round,
+             const Call& call) noexcept override;
+  void next_gate() noexcept override;
+  void end() noexcept override;
 
   /// Throws why the world has failed, or what became of a rank that is lost.
   void check_alive();

@@ -1,6 +1,8 @@
 // colonnade/comm/detail/slices.h
 #pragma once
 
+#include <ATen/core/Tensor.h>
+
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
@@ -15,6 +17,14 @@ inline int64_t slice_begin(int64_t n, int64_t parts, int64_t i,
   const int64_t line = std::max<int64_t>(1, 64 / item_bytes);
   const int64_t lines = (n + line - 1) / line;
   return std::min(n, lines * i / parts * line);
+}
+
+inline std::byte* bytes_of(at::Tensor& x) {
+  return static_cast<std::byte*>(x.mutable_data_ptr());
+}
+
+inline const std::byte* bytes_of(const at::Tensor& x) {
+  return static_cast<const std::byte*>(x.const_data_ptr());
 }
 
 /// Copies nothing where either is null.

@@ -1,6 +1,8 @@
 // colonnade/comm/detail/threads_backend.cpp
 #include "colonnade/comm/detail/threads_backend.h"
 
+#include "colonnade/comm/detail/channel.h"
+#include "colonnade/comm/detail/channel_group.h"
 #include "colonnade/comm/detail/meeting.h"
 #include "colonnade/comm/detail/rank_list.h"
 #include "colonnade/comm/detail/reduce_kernels.h"
@@ -19,53 +21,47 @@
 namespace colonnade::detail {
 namespace {
 
-std::byte* bytes_of(at::Tensor& x) {
-  return static_cast<std::byte*>(x.mutable_data_ptr());
-}
+/// Up to here tensors pass through the channel, whose buffers stay in caches.
+/// Larger ones are lent, as all are in an all_reduce: others read them where
+/// they lie. That is one copy less, but the owner then finds its memory in
+/// caches of others when it next writes to it.
+constexpr size_t kCopiedBytes = size_t{16} << 20;
 
-const std::byte* bytes_of(const at::Tensor& x) {
-  return static_cast<const std::byte*>(x.const_data_ptr());
-}
-
-class ThreadsGroup final : public Group {
+class ThreadsGroup final : public ChannelGroup {
  public:
   ThreadsGroup(std::shared_ptr<SharedWorld> world,
                std::shared_ptr<SharedGroup> shared, std::string name, int rank,
                std::vector<int64_t> ranks)
-      : Group(std::move(name), rank, std::move(ranks), {at::kCPU}),
+      : ChannelGroup(
+            std::move(name), rank, std::move(ranks),
+            std::make_unique<Channel>(
+                *world, std::shared_ptr<Meeting>(shared, shared->all.get()),
+                rank, shared->buffers[0].bytes)),
         world_(std::move(world)),
         shared_(std::move(shared)),
-        seat_(*world_, *shared_->all, rank),
+        have_cores_(world_->patience.spin.count() > 0),
         senders_(static_cast<size_t>(size())),
         receivers_(static_cast<size_t>(size())),
-        ins_(static_cast<size_t>(size())),
         outs_(static_cast<size_t>(size())) {
     set_timeout(world_->timeout);
   }
 
  private:
-  /// Meets with `bytes` at `x` open to the others, as a copy where it is small.
-  /// Afterwards `ins_` is where each rank's are.
-  ///
-  /// Returns  whether they are lent, so that `part` must follow
-  bool meet(const std::byte* x, size_t bytes, std::byte* out) {
-    const bool lent = bytes > Slot::kPayloadBytes;
-    if (!lent) {
-      copy_bytes(seat_.payload(), x, bytes);
-    }
-    seat_.meet(call(), x, out, timeout());
+  /// Meets with `x`, and `out` if any, open to the others until `part`.
+  /// Afterwards `ins()` and `outs_` are where each rank's are.
+  void lend(const std::byte* x, std::byte* out) {
+    Seat& seat = channel().seat();
+    seat.meet(call(), x, out, timeout());
     for (int i = 0; i < size(); ++i) {
-      const Slot& slot = seat_.slot(i);
-      ins_[static_cast<size_t>(i)] = lent ? slot.in : slot.payload;
-      outs_[static_cast<size_t>(i)] = slot.out;
+      ins()[static_cast<size_t>(i)] = seat.slot(i).in;
+      outs_[static_cast<size_t>(i)] = seat.slot(i).out;
     }
-    return lent;
   }
 
-  void part_if(bool lent) {
-    if (lent) {
-      seat_.part();
-    }
+  /// Whether to copy through the channel. Where ranks share cores, a chunk can
+  /// cost a switch of threads: there only what is one chunk.
+  bool copies(size_t bytes) const {
+    return bytes <= (have_cores_ ? kCopiedBytes : Channel::kChunkBytes);
   }
 
   /// All members see the same pointers, so all throw or none.
@@ -77,8 +73,8 @@ class ThreadsGroup final : public Group {
         }
         const std::string reason = concat(
             rank_list({ranks()[j], ranks()[i]}), " gave the same memory to ",
-            to_string(call()), ", call ", seat_.round(), " of group \"", name(),
-            "\"; each needs a tensor of its own");
+            to_string(call()), ", call ", channel().seat().round(),
+            " of group \"", name(), "\"; each needs a tensor of its own");
         world_->fail(reason);
         throw CommError(reason);
       }
@@ -86,68 +82,84 @@ class ThreadsGroup final : public Group {
   }
 
   void do_all_reduce(at::Tensor& x, ReduceOp op) override {
+    Seat& seat = channel().seat();
     std::byte* const mine = bytes_of(x);
-    const bool lent = meet(mine, x.nbytes(), mine);
+    const bool small = x.nbytes() <= Slot::kPayloadBytes;
+    if (small) {
+      copy_bytes(seat.payload(), mine, x.nbytes());
+    }
+    lend(mine, mine);
     refuse_shared_memory();
-    if (!lent) {
-      reduce(x.scalar_type(), op, {&mine, 1}, ins_, 0, x.numel());
+    if (small) {
+      for (int i = 0; i < size(); ++i) {
+        ins()[static_cast<size_t>(i)] = seat.slot(i).payload;
+      }
+      reduce(x.scalar_type(), op, {&mine, 1}, ins(), 0, x.numel());
       return;
     }
     // Each rank combines one slice of all and writes it to all.
     const int64_t item = static_cast<int64_t>(x.element_size());
-    reduce(x.scalar_type(), op, outs_, ins_,
+    reduce(x.scalar_type(), op, outs_, ins(),
            slice_begin(x.numel(), size(), rank(), item),
            slice_begin(x.numel(), size(), rank() + 1, item));
-    seat_.part();
+    seat.part();
   }
 
   void do_all_gather(at::Tensor& out, const at::Tensor& x) override {
     const size_t bytes = x.nbytes();
-    const bool lent = meet(bytes_of(x), bytes, nullptr);
+    if (copies(bytes)) {
+      return ChannelGroup::do_all_gather(out, x);
+    }
+    lend(bytes_of(x), nullptr);
     std::byte* to = bytes_of(out);
-    for (const std::byte* in : ins_) {
+    for (const std::byte* in : ins()) {
       if (in != to) {  // x may be its own part of out
         copy_bytes(to, in, bytes);
       }
       to += bytes;
     }
-    part_if(lent);
+    channel().seat().part();
   }
 
   void do_reduce_scatter(at::Tensor& out, const at::Tensor& x,
                          ReduceOp op) override {
-    const bool lent = meet(bytes_of(x), x.nbytes(), nullptr);
-    for (const std::byte*& in : ins_) {
+    if (copies(x.nbytes())) {
+      return ChannelGroup::do_reduce_scatter(out, x, op);
+    }
+    lend(bytes_of(x), nullptr);
+    for (const std::byte*& in : ins()) {
       in += static_cast<size_t>(rank()) * out.nbytes();
     }
     std::byte* const to = bytes_of(out);
-    reduce(x.scalar_type(), op, {&to, 1}, ins_, 0, out.numel());
-    part_if(lent);
+    reduce(x.scalar_type(), op, {&to, 1}, ins(), 0, out.numel());
+    channel().seat().part();
   }
 
   void do_broadcast(at::Tensor& x, int root) override {
+    if (copies(x.nbytes())) {
+      return ChannelGroup::do_broadcast(x, root);
+    }
     std::byte* const mine = bytes_of(x);
-    const bool lent = x.nbytes() > Slot::kPayloadBytes;
-    if (rank() == root && !lent) {
-      copy_bytes(seat_.payload(), mine, x.nbytes());
+    lend(mine, nullptr);
+    const std::byte* const from = ins()[static_cast<size_t>(root)];
+    if (from != mine) {  // one tensor for all is fine
+      copy_bytes(mine, from, x.nbytes());
     }
-    seat_.meet(call(), mine, nullptr, timeout());
-    const Slot& source = seat_.slot(root);
-    if (rank() != root && source.in != mine) {  // one tensor for all is fine
-      copy_bytes(mine, lent ? source.in : source.payload, x.nbytes());
-    }
-    part_if(lent);
+    channel().seat().part();
   }
 
   void do_all_to_all(at::Tensor& out, const at::Tensor& x) override {
-    const bool lent = meet(bytes_of(x), x.nbytes(), nullptr);
-    const size_t part = x.nbytes() / static_cast<size_t>(size());
-    std::byte* to = bytes_of(out);
-    for (const std::byte* in : ins_) {
-      copy_bytes(to, in + static_cast<size_t>(rank()) * part, part);
-      to += part;
+    if (copies(x.nbytes())) {
+      return ChannelGroup::do_all_to_all(out, x);
     }
-    part_if(lent);
+    lend(bytes_of(x), nullptr);
+    const size_t bytes = x.nbytes() / static_cast<size_t>(size());
+    std::byte* to = bytes_of(out);
+    for (const std::byte* in : ins()) {
+      copy_bytes(to, in + static_cast<size_t>(rank()) * bytes, bytes);
+      to += bytes;
+    }
+    channel().seat().part();
   }
 
   /// The seat at `seats[peer]`, taken at first use.
@@ -184,18 +196,12 @@ class ThreadsGroup final : public Group {
     }
   }
 
-  void do_barrier() override {
-    seat_.meet(call(), nullptr, nullptr, timeout());
-  }
-
   std::shared_ptr<SharedWorld> world_;
   std::shared_ptr<SharedGroup> shared_;
-  Seat seat_;
+  bool have_cores_;
   std::vector<std::unique_ptr<Seat>> senders_;    // by receiver
   std::vector<std::unique_ptr<Seat>> receivers_;  // by sender
-  // By rank, filled by `meet`.
-  std::vector<const std::byte*> ins_;
-  std::vector<std::byte*> outs_;
+  std::vector<std::byte*> outs_;                  // by rank, filled by `lend`
 };
 
 class ThreadsWorld final : public World {

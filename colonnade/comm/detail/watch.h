@@ -17,12 +17,23 @@ struct Meeting;
 /// collective does unless it must sleep or fail.
 class Watch {
  public:
-  explicit Watch(Patience wait) : patience(wait) {}
+  Watch(Patience wait, bool is_one_process)
+      : patience(wait), one_process(is_one_process) {}
   virtual ~Watch() = default;
   Watch(const Watch&) = delete;
   Watch& operator=(const Watch&) = delete;
 
   const Patience patience;
+  /// Whether members are threads of one process: they see each other's memory,
+  /// and none is lost in the middle of a call.
+  const bool one_process;
+
+  /// What others see of a rank: that it begins a call, comes to a further gate
+  /// of it, and is through with it.
+  virtual void begin(const Meeting&, uint64_t /*round*/, const Call&) noexcept {
+  }
+  virtual void next_gate() noexcept {}
+  virtual void end() noexcept {}
 
   /// Records why the world failed, unless it has failed before, and turns away
   /// everyone who waits.

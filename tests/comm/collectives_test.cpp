@@ -32,6 +32,37 @@ TEST_P(CollectivesTest, MatchOneThreadWhenLarge) {
   });
 }
 
+// Above the size up to which threads copy, and that of those that share cores.
+TEST(LentTensors, MatchOneThread) {
+  run_ranks(4, [](int) {
+    check_collectives(*make_world_group(), 200'000, at::kShort);
+  });
+
+  constexpr int64_t n = (16 << 20) + 6;
+  const at::Tensor of[] = {at::arange(n).remainder(251).to(at::kByte),
+                           at::arange(n).remainder(83).to(at::kByte)};
+  run_ranks(2, [&](int rank) {
+    const GroupPtr group = make_world_group();
+    const at::Tensor& x = of[rank];
+    at::Tensor both = at::empty({2, n}, at::kByte);
+    group->all_gather(both, x);
+    EXPECT_TRUE(at::equal(both, at::stack(of)));
+
+    at::Tensor part = at::empty({n / 2}, at::kByte);
+    group->reduce_scatter(part, x);
+    EXPECT_TRUE(at::equal(part, (of[0] + of[1]).chunk(2)[rank]));
+
+    at::Tensor exchanged = at::empty({n}, at::kByte);
+    group->all_to_all(exchanged, x);
+    EXPECT_TRUE(at::equal(
+        exchanged, at::cat({of[0].chunk(2)[rank], of[1].chunk(2)[rank]})));
+
+    at::Tensor root = x.clone();
+    group->broadcast(root, 1);
+    EXPECT_TRUE(at::equal(root, of[1]));
+  });
+}
+
 TEST_P(CollectivesTest, MatchOneThreadOnSubgroups) {
   run_ranks(4, [](int rank) {
     const GroupPtr row = make_group({rank / 2 * 2, rank / 2 * 2 + 1});

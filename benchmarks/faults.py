@@ -9,7 +9,8 @@ that train, and one of them goes wrong:
   killed     SIGKILL from outside, at a random time
   stopped    SIGSTOP from outside, at a random time
   throw      throws; exit: calls exit(0); return: returns early; crash: SIGSEGV;
-             stop: SIGSTOP in the place of a call
+             stop: SIGSTOP in the place of a call; alone: the same, of the
+             only rank of a host (network namespaces)
   shape, dtype, reduction, collective, root, order, too few, too many
              makes another call than the others
   link       the cable between two hosts (network namespaces) is pulled
@@ -24,7 +25,8 @@ Over mpi the ranks are mpirun's, which ends them when one has ended badly: there
 a run counts as one survivor, and the first report suffices.
 
 A row is marked where not every survivor named both, something was left, or the
-time misses its target: 99 % within 2 s and all within 5 s; for a link 20 s.
+time misses its target: 99 % within 2 s and all within 5 s; for a link 20 s, and
+for one that stops alone 5 s.
 
 --check  ends with 1 where a row is marked for another reason than the time
 """
@@ -48,13 +50,14 @@ SIGNALS = {"killed": signal.SIGKILL, "stopped": signal.SIGSTOP}
 # Faults of the program, and which call after those that were done goes wrong.
 CALLS = {"throw": 1, "exit": 1, "return": 1, "crash": 1, "shape": 1, "dtype": 1,
          "reduction": 1, "collective": 1, "root": 2, "order": 1, "too few": 1,
-         "too many": 3, "stop": 1}
+         "too many": 3, "stop": 1, "alone": 1}
+ON_TWO_HOSTS = ["alone", "link"]
 ENDS = ["throw", "exit", "return", "crash"]
 DISAGREEMENTS = ["shape", "dtype", "reduction", "collective", "root", "order",
                  "too few", "too many"]
 FAULTS = {
     "shm": [*SIGNALS, *ENDS, *DISAGREEMENTS],
-    "gloo": [*SIGNALS, *ENDS, *DISAGREEMENTS, "link"],
+    "gloo": [*SIGNALS, *ENDS, *DISAGREEMENTS, *ON_TWO_HOSTS],
     # mpirun ends all ranks at once where one is killed or exits.
     "mpi": ["stop", "throw", "return", *DISAGREEMENTS],
 }
@@ -64,7 +67,7 @@ ENDS_WITHIN = 2  # seconds that a killed process may take to be gone
 
 def limits(fault):
     """The seconds within which 99 % and all survivors are to know."""
-    return (20, 20) if fault == "link" else (2, 5)
+    return {"link": (20, 20), "alone": (5, 5)}.get(fault, (2, 5))
 
 
 def clean_environment():
@@ -86,10 +89,12 @@ class Run:
         self.environment |= {"TMPDIR": str(self.folder / "tmp"),
                              "COLONNADE_BACKEND": backend}
         (self.folder / "tmp").mkdir()
-        command = [program, "none" if fault in SIGNALS else fault, str(rank),
+        kind = "none" if fault in SIGNALS else (
+            "stop" if fault == "alone" else fault)
+        command = [program, kind, str(rank),
                    str(1_000_000_000 if fault in SIGNALS else step)]
         self.processes = []
-        if fault == "link":
+        if fault in ON_TWO_HOSTS:
             # Each rank's output is a file of its own, as below.
             script = f'exec "$@" >{self.folder}/out$COLONNADE_RANK 2>&1'
             self.start([TWO_HOSTS, str(size), "bash", "-c", script, "-",
@@ -145,6 +150,18 @@ class Run:
             except OSError:  # it has ended meanwhile
                 pass
         return mine & listening_sockets()
+
+    def wait_for_errors(self, ranks):
+        """Whether these have said what went wrong; all are ended then."""
+        end = time.monotonic() + HANGS_AFTER
+        waiting = set(ranks)
+        while waiting and time.monotonic() < end:
+            time.sleep(0.02)
+            waiting = {rank for rank in waiting
+                       if "\ncall " not in self.out(f"out{rank}")}
+        for process in self.processes:
+            process.kill()
+        return not waiting
 
     def wait(self, but=None):
         """Whether all have ended; those that hang are killed."""
@@ -296,12 +313,18 @@ def judge(out, fault, rank, size, own, number):
             right_call)
 
 
-def try_fault(row, program, dice):
+def place_of(fault, dice):
+    """How many ranks there are, and which goes wrong."""
+    if fault == "alone":  # also the one that serves the store
+        return dice.choice([(2, 0), (2, 1), (3, 2)])
     size = dice.randint(2, 4)
-    rank = dice.randrange(size)
+    return size, dice.randrange(size)
+
+
+def try_fault(row, program, dice):
+    size, rank = place_of(row.fault, dice)
     step = dice.randint(4, 12)
     run = Run(program, row.backend, size, row.fault, rank, step)
-    own_group = row.fault != "link" and row.backend != "mpi"
     fault = None
     if row.fault in SIGNALS:
         run.wait_until_it_trains()
@@ -310,9 +333,13 @@ def try_fault(row, program, dice):
         fault = (run.send(rank, SIGNALS[row.fault]), None)
     else:
         sockets = run.listening()
-    all_ended = run.wait(but=rank if row.fault == "stopped" else None)
-    outs = [run.out(f"out{i}") for i in range(size)] if (
-        own_group or row.fault == "link") else [run.out("launcher")]
+    survivors = [i for i in range(size)
+                 if i != rank or row.fault in DISAGREEMENTS
+                 or row.fault == "link"]
+    all_ended = (row.fault != "alone" or run.wait_for_errors(survivors))
+    all_ended &= run.wait(but=rank if row.fault == "stopped" else None)
+    outs = ([run.out("launcher")] if row.backend == "mpi"
+            else [run.out(f"out{i}") for i in range(size)])
     fault = fault or next(filter(None, map(fault_of, outs)), None)
     text = f"{row.backend}, {row.fault} of rank {rank} of {size}:\n" + "\n".join(
         f"  {line}" for out in [run.out("launcher"), *outs]
@@ -324,9 +351,6 @@ def try_fault(row, program, dice):
     if row.backend == "mpi":
         note_first_report(row, run, outs[0], fault, rank, size, number, text)
     else:
-        survivors = [i for i in range(size)
-                     if i != rank or row.fault in DISAGREEMENTS
-                     or row.fault == "link"]
         verdicts = [judge(outs[i], row.fault, rank, size, i, number)
                     for i in survivors]
         threw = list(filter(None, verdicts))
@@ -379,7 +403,7 @@ def main():
         for fault in FAULTS[backend]:
             if options.faults and fault not in options.faults:
                 continue
-            if fault == "link" and why_no_link:
+            if fault in ON_TWO_HOSTS and why_no_link:
                 print(f"{backend}, link: {why_no_link}")
                 continue
             dice = random.Random(f"{options.seed} {backend} {fault}")

@@ -2,6 +2,7 @@
 #include "colonnade/comm/process_rendezvous.h"
 
 #include "colonnade/comm/detail/silence.h"
+#include "colonnade/comm/detail/store_calls.h"
 #include "colonnade/core/error.h"
 
 #include <torch/csrc/distributed/c10d/FileStore.hpp>
@@ -15,6 +16,8 @@
 #include <atomic>
 #include <cerrno>
 #include <cstring>
+#include <functional>
+#include <optional>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -24,78 +27,110 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
+constexpr std::chrono::milliseconds kNoTime{0};
+constexpr std::chrono::milliseconds kForEver = std::chrono::hours(24 * 365);
+
 /// What an exception of c10d says, without its stack.
 std::string first_line(const std::exception& error) {
   const std::string text = error.what();
   return text.substr(0, text.find('\n'));
 }
 
+/// How long the keeper of a store may take to answer one who has no time.
+constexpr std::chrono::milliseconds kAnswer = std::chrono::seconds(1);
+
 class StoreRendezvous final : public Rendezvous {
  public:
   StoreRendezvous(c10::intrusive_ptr<c10d::Store> store, std::string prefix,
                   std::string where)
-      : store_(std::move(store)),
+      : calls_(std::move(store)),
         prefix_(std::move(prefix)),
         where_(std::move(where)) {}
 
   void set(const std::string& name, std::string_view value) override {
-    check_reachable(name);
-    try {
-      store_->set(prefix_ + name,
-                  std::vector<uint8_t>(value.begin(), value.end()));
-    } catch (const std::exception& error) {
-      throw lost(name, error);
-    }
+    const std::vector<uint8_t> bytes(value.begin(), value.end());
+    make<bool>(
+        name,
+        [key = prefix_ + name, bytes](c10d::Store& store) {
+          store.set(key, bytes);
+          return true;
+        },
+        hangs_ ? kNoTime : detail::kLongestSilence);
   }
 
   std::string get(const std::string& name,
                   std::chrono::milliseconds timeout) override {
-    check_reachable(name);
-    const std::string key = prefix_ + name;
+    using Value = std::optional<std::string>;
     const auto start = Clock::now();
     auto pause = std::chrono::milliseconds(1);
-    try {
-      // Looks now and then: waiting in c10d prints, and shuts out other calls.
-      while (!store_->check({key})) {
-        check<CommError>(
-            timeout.count() < 0 || Clock::now() - start < timeout,
-            "rendezvous: nobody set \"", name, "\" at ", where_, " within ",
-            timeout.count(),
-            " ms; see whether all ranks were started, and can reach it");
-        std::this_thread::sleep_for(pause);
-        pause = std::min(2 * pause, std::chrono::milliseconds(20));
+    // Looks now and then: waiting in c10d prints, and shuts out other calls.
+    for (;;) {
+      const auto left =
+          timeout.count() < 0
+              ? kForEver
+              : timeout - std::chrono::duration_cast<std::chrono::milliseconds>(
+                              Clock::now() - start);
+      const Value value = make<Value>(
+          name,
+          [key = prefix_ + name](c10d::Store& store) -> Value {
+            if (!store.check({key})) {
+              return std::nullopt;
+            }
+            const std::vector<uint8_t> bytes = store.get(key);
+            return std::string(bytes.begin(), bytes.end());
+          },
+          left);
+      if (value) {
+        return *value;
       }
-      const std::vector<uint8_t> value = store_->get(key);
-      return std::string(value.begin(), value.end());
-    } catch (const Error&) {
-      throw;
-    } catch (const std::exception& error) {
-      throw lost(name, error);
+      check<CommError>(left.count() > 0, "rendezvous: nobody set \"", name,
+                       "\" at ", where_, " within ", timeout.count(),
+                       " ms; see whether all ranks were started, and can reach "
+                       "it");
+      std::this_thread::sleep_for(pause);
+      pause = std::min(2 * pause, std::chrono::milliseconds(20));
     }
   }
 
  private:
-  CommError lost(const std::string& name, const std::exception& error) {
-    lost_ = true;
-    return cannot_have(name, first_line(error));
-  }
-  /// c10d does not connect again, but prints each time that it cannot.
-  void check_reachable(const std::string& name) const {
+  /// patience  of the caller, who waits a little where that is none, unless the
+  ///           keeper has not answered before
+  template <typename Result>
+  Result make(const std::string& name, std::function<Result(c10d::Store&)> call,
+              std::chrono::milliseconds patience) {
+    // c10d does not connect again, but prints each time that it cannot.
     if (lost_) {
       throw cannot_have(name, "the connection is lost");
     }
-  }
-  CommError cannot_have(const std::string& name,
-                        const std::string& reason) const {
-    return CommError(concat("rendezvous: \"", name, "\" cannot be had at ",
-                            where_, ": ", reason,
-                            "; the process that keeps it may have ended"));
+    try {
+      const auto least = hangs_ ? kNoTime : kAnswer;
+      std::optional<Result> result =
+          calls_.make(std::move(call), std::max(patience, least));
+      hangs_ = !result;
+      if (!result) {
+        throw cannot_have(name, "there is no answer");
+      }
+      return *std::move(result);
+    } catch (const Error&) {
+      throw;
+    } catch (const std::exception& error) {
+      lost_ = true;
+      throw cannot_have(name, first_line(error));
+    }
   }
 
-  c10::intrusive_ptr<c10d::Store> store_;
+  CommError cannot_have(const std::string& name,
+                        const std::string& reason) const {
+    return CommError(concat(
+        "rendezvous: \"", name, "\" cannot be had at ", where_, ": ", reason,
+        "; the process that keeps it may have ended or been stopped"));
+  }
+
+  detail::StoreCalls calls_;
   std::string prefix_;
   std::string where_;  ///< For errors.
   std::atomic<bool> lost_ = false;
+  std::atomic<bool> hangs_ = false;
 };
 
 /// A file that processes hold together. c10d removes a store's file too, but

@@ -56,7 +56,7 @@ class PeerWatchTest : public testing::Test {
 
   void start_watch() {
     watch_ = std::make_unique<PeerWatch>(
-        peers_, std::make_shared<ProcessFates>(meet_at_, 0),
+        peers_, std::make_shared<ProcessFates>(meet_at_, 0), nullptr,
         [this] { woken_.set_value(); });
   }
 

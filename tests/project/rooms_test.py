@@ -38,7 +38,7 @@ INCLUDE = re.compile(r'^\s*#\s*include\s*[<"]([^>"]+)[>"]', re.MULTILINE)
 # (what, pattern, folders and files that may)
 BANS = [
     ("includes c10d", r"#\s*include\s*<torch/csrc/distributed/c10d",
-     ["colonnade/comm", "python", "benchmarks"]),
+     ["colonnade/comm", "tests/comm", "python", "benchmarks"]),
     ("reads the environment", r"\b(?:secure_)?getenv\s*\(|\benviron\b",
      ["colonnade/launch", "cli", "tests", "benchmarks", "examples"]),
     ("prints",

@@ -165,6 +165,7 @@ GlooMesh::GlooMesh(const ProcessPlace& place, bool local)
     if (!local) {
       connections.limit_silence();
     }
+    address_ = connections.own_address();
     rendezvous_->set(name_of_connected(place.rank), "");
   } catch (const Error&) {
     throw;

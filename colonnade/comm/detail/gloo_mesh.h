@@ -11,6 +11,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -35,6 +36,8 @@ class GlooMesh final : public Mesh {
   GlooMesh& operator=(const GlooMesh&) = delete;
 
   std::string_view backend() const override { return "gloo"; }
+  /// At which the others reach this host.
+  const std::string& address() const { return address_; }
   /// c10d takes no negative ones.
   uint32_t tags() const override { return uint32_t{1} << 31; }
   bool is_open() const override { return gloo_ != nullptr; }
@@ -63,6 +66,7 @@ class GlooMesh final : public Mesh {
   std::shared_ptr<Rendezvous> rendezvous_;
   int size_;
   bool local_;
+  std::string address_;
   c10::intrusive_ptr<c10d::Backend> gloo_;
   std::vector<Transfer> transfers_;
   std::mutex waited_mutex_;

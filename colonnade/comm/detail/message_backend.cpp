@@ -57,9 +57,11 @@ class WorldOfMessages final : public World {
 WorldPtr make_message_world(const ProcessPlace& place,
                             std::shared_ptr<ProcessFates> fates,
                             std::unique_ptr<Mesh> mesh,
-                            std::shared_ptr<const Peers> peers) {
-  return std::make_shared<WorldOfMessages>(std::make_shared<MessageWorld>(
-      place, std::move(fates), std::move(mesh), std::move(peers)));
+                            std::shared_ptr<const Peers> peers,
+                            std::unique_ptr<Heartbeat> heartbeat) {
+  return std::make_shared<WorldOfMessages>(
+      std::make_shared<MessageWorld>(place, std::move(fates), std::move(mesh),
+                                     std::move(peers), std::move(heartbeat)));
 }
 
 }  // namespace colonnade::detail

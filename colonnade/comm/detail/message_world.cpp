@@ -43,14 +43,16 @@ class TagHash {
 MessageWorld::MessageWorld(const ProcessPlace& place,
                            std::shared_ptr<ProcessFates> fates,
                            std::unique_ptr<Mesh> mesh,
-                           std::shared_ptr<const Peers> peers)
+                           std::shared_ptr<const Peers> peers,
+                           std::unique_ptr<Heartbeat> heartbeat)
     : rank(place.rank),
       size(place.size),
       timeout(place.timeout),
       fates_(std::move(fates)),
       mesh_(std::move(mesh)),
       peers_(std::move(peers)),
-      watch_(peers_, fates_, [this] { mesh_->interrupt(); }) {}
+      watch_(peers_, fates_, std::move(heartbeat),
+             [this] { mesh_->interrupt(); }) {}
 
 Mesh::Outcome MessageWorld::wait(Mesh::Clock::time_point deadline) {
   if (std::exchange(is_looking_, false)) {

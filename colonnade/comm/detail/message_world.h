@@ -2,6 +2,7 @@
 #pragma once
 
 #include "colonnade/comm/call.h"
+#include "colonnade/comm/detail/heartbeat.h"
 #include "colonnade/comm/detail/mesh.h"
 #include "colonnade/comm/detail/peer_watch.h"
 #include "colonnade/comm/detail/peers.h"
@@ -30,7 +31,8 @@ namespace colonnade::detail {
 class MessageWorld {
  public:
   MessageWorld(const ProcessPlace& place, std::shared_ptr<ProcessFates> fates,
-               std::unique_ptr<Mesh> mesh, std::shared_ptr<const Peers> peers);
+               std::unique_ptr<Mesh> mesh, std::shared_ptr<const Peers> peers,
+               std::unique_ptr<Heartbeat> heartbeat);
 
   const int rank;
   const int size;

@@ -3,8 +3,12 @@
 
 #include "colonnade/core/error.h"
 
+#include <poll.h>
 #include <signal.h>
+#include <sys/eventfd.h>
 
+#include <cerrno>
+#include <cstring>
 #include <optional>
 #include <utility>
 
@@ -12,19 +16,23 @@ namespace colonnade::detail {
 
 PeerWatch::PeerWatch(std::shared_ptr<const Peers> peers,
                      std::shared_ptr<ProcessFates> fates,
+                     std::unique_ptr<Heartbeat> heartbeat,
                      std::function<void()> wake)
     : peers_(std::move(peers)),
       fates_(std::move(fates)),
+      heartbeat_(std::move(heartbeat)),
       wake_(std::move(wake)),
       stopped_looks_(static_cast<size_t>(peers_->size())),
-      thread_([this] { run(); }) {}
+      ends_(eventfd(0, EFD_CLOEXEC)) {
+  check<CommError>(static_cast<bool>(ends_),
+                   "launch: cannot watch the other "
+                   "processes: ",
+                   std::strerror(errno));
+  thread_ = std::thread([this] { run(); });
+}
 
 PeerWatch::~PeerWatch() {
-  {
-    const std::lock_guard lock(mutex_);
-    ends_ = true;
-  }
-  ending_.notify_one();
+  eventfd_write(ends_.number(), 1);
   thread_.join();
 }
 
@@ -38,45 +46,74 @@ void PeerWatch::run() {
   sigset_t all;
   sigfillset(&all);
   pthread_sigmask(SIG_BLOCK, &all, nullptr);
-  std::unique_lock lock(mutex_);
-  while (!ends_ && !has_lost()) {
-    ending_.wait_for(lock, kPause);
-    if (!ends_) {
-      lock.unlock();
+  while (!pause()) {
+    if (!has_lost()) {
       look();
-      lock.lock();
     }
   }
 }
 
+bool PeerWatch::pause() {
+  pollfd ends{ends_.number(), POLLIN, 0};
+  if (heartbeat_ != nullptr) {
+    heartbeat_->serve(ends_.number(), kPause);
+    return poll(&ends, 1, 0) == 1;
+  }
+  return poll(&ends, 1, static_cast<int>(kPause.count())) == 1;
+}
+
 void PeerWatch::look() {
+  find_told();
   const uint64_t wait = waits_.load(std::memory_order_relaxed);
-  if (wait % 2 == 0 || wait != seen_wait_) {
+  const bool is_new = wait != seen_wait_;
+  if (wait % 2 == 0 || is_new) {
     seen_wait_ = wait;
     looks_ = 0;
     stopped_looks_.assign(stopped_looks_.size(), 0);
-    return;
   }
-  find_stopped();
-  if (++looks_ % kAsk == 0 && !has_lost()) {
+  if (wait % 2 == 1 && !has_lost()) {
+    find_stopped(is_new);
+  }
+}
+
+void PeerWatch::find_told() {
+  if (heartbeat_ != nullptr && heartbeat_->lost()) {
+    set_lost(*heartbeat_->lost());
+  }
+}
+
+void PeerWatch::find_stopped(bool is_new_wait) {
+  for (int rank = 0; rank < peers_->size(); ++rank) {
+    int& looks = stopped_looks_[static_cast<size_t>(rank)];
+    looks = peers_->is_stopped(rank) ? looks + 1 : 0;
+    if (looks == kStoppedLooks) {
+      return tell_lost(peers_->name(rank) + " has been stopped by a signal");
+    }
+  }
+  if (heartbeat_ != nullptr) {
+    if (const auto rank = heartbeat_->look(is_new_wait)) {
+      return tell_lost(concat(
+          peers_->name(*rank), " has not answered for ",
+          std::chrono::duration_cast<std::chrono::seconds>(
+              Heartbeat::kSilentLooks * kPause)
+              .count(),
+          " s, though its host does: it has been stopped, or gets no core"));
+    }
+  }
+  if (++looks_ % kAsk == 0) {
     if (std::optional<std::string> reason = fates_->lost()) {
       set_lost(std::move(*reason));
     }
   }
 }
 
-void PeerWatch::find_stopped() {
-  for (int rank = 0; rank < peers_->size(); ++rank) {
-    int& looks = stopped_looks_[static_cast<size_t>(rank)];
-    looks = peers_->is_stopped(rank) ? looks + 1 : 0;
-    if (looks == kStoppedLooks) {
-      const std::string reason =
-          peers_->name(rank) + " has been stopped by a signal";
-      fates_->tell_lost(reason);
-      set_lost(reason);
-      return;
-    }
+void PeerWatch::tell_lost(const std::string& reason) {
+  if (heartbeat_ != nullptr) {
+    heartbeat_->tell_lost(reason);
+    heartbeat_->serve(ends_.number(), kPause);  // this process may end soon
   }
+  fates_->tell_lost(reason);
+  set_lost(reason);
 }
 
 void PeerWatch::set_lost(std::string reason) {

@@ -1,13 +1,14 @@
 // colonnade/comm/detail/peer_watch.h
 #pragma once
 
+#include "colonnade/comm/detail/heartbeat.h"
 #include "colonnade/comm/detail/peers.h"
 #include "colonnade/comm/detail/process_fates.h"
+#include "colonnade/comm/detail/socket.h"
 #include "colonnade/core/api.h"
 
 #include <atomic>
 #include <chrono>
-#include <condition_variable>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -24,8 +25,8 @@ namespace colonnade::detail {
 ///
 /// A process is lost when it is seen stopped kStoppedLooks times in a row.
 /// Looks are counted, not timed: where this process is stopped too, or gets no
-/// core, there are none. Processes of one host see each other; who finds one
-/// stopped says so at the rendezvous, where those of other hosts look.
+/// core, there are none. Processes of one host see each other, and ask those of
+/// others by a heartbeat. Who finds one stopped tells all the others so.
 class COLONNADE_API PeerWatch {
  public:
   static constexpr std::chrono::milliseconds kPause{200};
@@ -33,9 +34,11 @@ class COLONNADE_API PeerWatch {
   /// Looks of a wait until it asks the rendezvous, and between two questions.
   static constexpr int kAsk = 5;
 
-  /// wake  called once, by the thread, when a rank is lost
+  /// heartbeat  null: other hosts are not asked
+  /// wake       called once, by the thread, when a rank is lost
   PeerWatch(std::shared_ptr<const Peers> peers,
-            std::shared_ptr<ProcessFates> fates, std::function<void()> wake);
+            std::shared_ptr<ProcessFates> fates,
+            std::unique_ptr<Heartbeat> heartbeat, std::function<void()> wake);
   ~PeerWatch();
   PeerWatch(const PeerWatch&) = delete;
   PeerWatch& operator=(const PeerWatch&) = delete;
@@ -51,11 +54,16 @@ class COLONNADE_API PeerWatch {
  private:
   void run();
   void look();
-  void find_stopped();
+  /// Until `kPause` is over or the watch ends, which it returns.
+  bool pause();
+  void find_stopped(bool is_new_wait);
+  void find_told();
+  void tell_lost(const std::string& reason);
   void set_lost(std::string reason);
 
   std::shared_ptr<const Peers> peers_;
   std::shared_ptr<ProcessFates> fates_;
+  std::unique_ptr<Heartbeat> heartbeat_;
   std::function<void()> wake_;
 
   std::atomic<uint64_t> waits_ = 0;  ///< Odd during a wait.
@@ -64,10 +72,9 @@ class COLONNADE_API PeerWatch {
   std::vector<int> stopped_looks_;  ///< In a row, by rank.
 
   mutable std::mutex mutex_;
-  std::condition_variable ending_;
-  bool ends_ = false;
   std::string reason_;
   std::atomic<bool> has_lost_ = false;
+  Socket ends_;         ///< An eventfd.
   std::thread thread_;  // last: it uses the others
 };
 

@@ -19,6 +19,8 @@ class COLONNADE_API Peers {
 
   int size() const { return static_cast<int>(peers_.size()); }
   bool share_host() const { return share_host_; }
+  /// Whether this process sees that of `rank`, another one of this host.
+  bool sees(int rank) const { return peer(rank).visible; }
   /// Whether the process of `rank`, on this host, has ended. False where that
   /// cannot be seen.
   bool has_ended(int rank) const;

@@ -1,10 +1,12 @@
 // colonnade/comm/detail/silence.cpp
 #include "colonnade/comm/detail/silence.h"
 
+#include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/socket.h>
 
+#include <array>
 #include <charconv>
 #include <filesystem>
 #include <string>
@@ -56,6 +58,21 @@ void NewConnections::limit_silence() const {
       set(socket, IPPROTO_TCP, TCP_USER_TIMEOUT, 1000 * kSeconds);
     }
   }
+}
+
+std::string NewConnections::own_address() const {
+  for (const int socket : connections()) {
+    sockaddr_storage own{};
+    socklen_t size = sizeof(own);
+    auto* const bytes = reinterpret_cast<sockaddr*>(&own);
+    std::array<char, NI_MAXHOST> host{};
+    if (before_.count(socket) == 0 && getsockname(socket, bytes, &size) == 0 &&
+        getnameinfo(bytes, size, host.data(), host.size(), nullptr, 0,
+                    NI_NUMERICHOST) == 0) {
+      return host.data();
+    }
+  }
+  return {};
 }
 
 }  // namespace colonnade::detail

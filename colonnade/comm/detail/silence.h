@@ -3,6 +3,7 @@
 
 #include <chrono>
 #include <set>
+#include <string>
 
 namespace colonnade::detail {
 
@@ -18,6 +19,8 @@ class NewConnections {
   /// Has the system probe them when they are idle, and end them where the other
   /// host says nothing for kLongestSilence, with ETIMEDOUT or its like.
   void limit_silence() const;
+  /// The address of this host that they use; empty where there are none.
+  std::string own_address() const;
 
  private:
   std::set<int> before_;  ///< Sockets that were open.

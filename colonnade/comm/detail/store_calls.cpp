@@ -1,0 +1,76 @@
+// colonnade/comm/detail/store_calls.cpp
+#include "colonnade/comm/detail/store_calls.h"
+
+#include <signal.h>
+
+#include <condition_variable>
+#include <deque>
+#include <mutex>
+#include <thread>
+
+namespace colonnade::detail {
+
+/// Lives as long as the thread, which may outlive the object.
+struct StoreCalls::Queue {
+  c10::intrusive_ptr<c10d::Store> store;
+  std::mutex mutex;
+  std::condition_variable changed;
+  std::deque<std::function<void(c10d::Store&)>> calls;
+  bool is_calling = false;
+  bool ends = false;
+  std::thread thread;
+
+  void run() {
+    std::unique_lock lock(mutex);
+    for (;;) {
+      changed.wait(lock, [&] { return ends || !calls.empty(); });
+      if (calls.empty()) {
+        return;
+      }
+      const auto call = std::move(calls.front());
+      calls.pop_front();
+      is_calling = true;
+      lock.unlock();
+      call(*store);
+      lock.lock();
+      is_calling = false;
+    }
+  }
+};
+
+StoreCalls::StoreCalls(c10::intrusive_ptr<c10d::Store> store)
+    : queue_(std::make_shared<Queue>()) {
+  queue_->store = std::move(store);
+  queue_->thread = std::thread([queue = queue_] {
+    // Signals are for the program's own threads.
+    sigset_t all;
+    sigfillset(&all);
+    pthread_sigmask(SIG_BLOCK, &all, nullptr);
+    queue->run();
+  });
+}
+
+StoreCalls::~StoreCalls() {
+  bool hangs = false;
+  {
+    const std::lock_guard lock(queue_->mutex);
+    queue_->ends = true;
+    hangs = queue_->is_calling;
+  }
+  queue_->changed.notify_one();
+  if (hangs) {
+    queue_->thread.detach();
+  } else {
+    queue_->thread.join();
+  }
+}
+
+void StoreCalls::post(std::function<void(c10d::Store&)> call) {
+  {
+    const std::lock_guard lock(queue_->mutex);
+    queue_->calls.push_back(std::move(call));
+  }
+  queue_->changed.notify_one();
+}
+
+}  // namespace colonnade::detail

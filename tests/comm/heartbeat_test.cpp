@@ -1,0 +1,157 @@
+// tests/comm/heartbeat_test.cpp
+#include "colonnade/comm/detail/heartbeat.h"
+
+#include "colonnade/core/error.h"
+#include "tests/testing/file_rendezvous.h"
+#include "tests/testing/temporary_folder.h"
+
+#include <gtest/gtest.h>
+#include <netinet/in.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <array>
+#include <atomic>
+#include <chrono>
+#include <future>
+#include <memory>
+#include <optional>
+#include <string>
+#include <thread>
+#include <vector>
+
+namespace colonnade::detail {
+namespace {
+
+constexpr std::chrono::milliseconds kPause{5};
+
+/// Ranks of this process that take each other for those of other hosts.
+class HeartbeatTest : public testing::Test {
+ protected:
+  void start(int size, std::chrono::milliseconds timeout) {
+    std::vector<std::future<std::unique_ptr<Heartbeat>>> made;
+    for (int rank = 0; rank < size; ++rank) {
+      made.push_back(std::async(std::launch::async, [=, this] {
+        const ProcessPlace place{.rank = rank,
+                                 .size = size,
+                                 .host = concat("host", rank, "/1234"),
+                                 .rendezvous = meet_at_,
+                                 .timeout = timeout};
+        return std::make_unique<Heartbeat>(place, Peers(place), "127.0.0.1");
+      }));
+    }
+    for (auto& heartbeat : made) {
+      of_.push_back(heartbeat.get());
+    }
+  }
+  void start(int size) { start(size, std::chrono::seconds(30)); }
+
+  /// What rank 0 finds in `looks` of one wait, while `others` answer.
+  std::optional<int> look(int looks, const std::vector<int>& others) {
+    std::atomic<bool> ends = false;
+    std::vector<std::jthread> threads;
+    for (const int rank : others) {
+      threads.emplace_back([&, rank] {
+        while (!ends) {
+          serve(rank);
+        }
+      });
+    }
+    std::optional<int> found;
+    for (int i = 0; i < looks && !found; ++i) {
+      found = of_[0]->look(/*is_new=*/i == 0);
+      serve(0);
+      looks_done_ = i + 1;
+    }
+    ends = true;
+    return found;
+  }
+
+  void serve(int rank) {
+    of_[static_cast<size_t>(rank)]->serve(never_, kPause);
+  }
+
+  TemporaryFolder folder_;
+  std::shared_ptr<FileRendezvous> meet_at_ =
+      std::make_shared<FileRendezvous>(folder_.path());
+  std::vector<std::unique_ptr<Heartbeat>> of_;  // by rank
+  int never_ = eventfd(0, EFD_CLOEXEC);
+  int looks_done_ = 0;
+};
+
+TEST_F(HeartbeatTest, FindsAProcessWhoseSystemAnswersButNotItself) {
+  start(3);
+  EXPECT_EQ(look(200, {1}), 2);
+  EXPECT_GE(looks_done_, Heartbeat::kSilentLooks);
+  EXPECT_LE(looks_done_, Heartbeat::kSilentLooks + 2);
+}
+
+TEST_F(HeartbeatTest, FindsNobodyWhileAllAnswer) {
+  start(3);
+  EXPECT_EQ(look(5 * Heartbeat::kSilentLooks, {1, 2}), std::nullopt);
+}
+
+TEST_F(HeartbeatTest, TakesAProcessThatHasEndedForNoStoppedOne) {
+  start(2);
+  of_[1] = nullptr;
+  EXPECT_EQ(look(5 * Heartbeat::kSilentLooks, {}), std::nullopt);
+}
+
+TEST_F(HeartbeatTest, ForgetsAQuestionWithTheWait) {
+  start(2);
+  for (int wait = 0; wait < 5; ++wait) {
+    EXPECT_EQ(look(Heartbeat::kSilentLooks - 1, {}), std::nullopt);
+  }
+}
+
+TEST_F(HeartbeatTest, AsksNobodyWhereRanksWaitForEver) {
+  start(2, std::chrono::milliseconds(-1));
+  EXPECT_EQ(look(5 * Heartbeat::kSilentLooks, {}), std::nullopt);
+}
+
+TEST_F(HeartbeatTest, TellsAllWhoIsLost) {
+  start(4);
+  of_[2]->tell_lost("rank 3 is stopped");
+  for (int i = 0; i < 20; ++i) {
+    for (const int rank : {2, 0, 1, 3}) {
+      serve(rank);
+    }
+  }
+  for (const int rank : {0, 1, 3}) {
+    EXPECT_EQ(of_[static_cast<size_t>(rank)]->lost(), "rank 3 is stopped");
+  }
+  EXPECT_EQ(of_[2]->lost(), std::nullopt);
+}
+
+/// Sends `text` to the process of rank 0.
+void send_as_a_stranger(Rendezvous& rendezvous, const std::string& text) {
+  const std::string entry =
+      rendezvous.get("heartbeat/0", std::chrono::seconds(1));
+  const Socket stranger(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  sockaddr_in to{};
+  to.sin_family = AF_INET;
+  to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  to.sin_port = htons(
+      static_cast<uint16_t>(std::stoi(entry.substr(entry.rfind(' ') + 1))));
+  ASSERT_EQ(connect(stranger.number(), reinterpret_cast<const sockaddr*>(&to),
+                    sizeof(to)),
+            0);
+  EXPECT_GT(send(stranger.number(), text.data(), text.size(), MSG_NOSIGNAL), 0);
+}
+
+TEST_F(HeartbeatTest, HearsNoStranger) {
+  start(2);
+  for (const std::string text :
+       {"lost you\n", "token lost you\n", " lost you\n", "\n\n\n"}) {
+    send_as_a_stranger(*meet_at_, text);
+  }
+  send_as_a_stranger(*meet_at_, std::string(100'000, 'x'));
+  for (int i = 0; i < 20; ++i) {
+    serve(0);
+  }
+  EXPECT_EQ(of_[0]->lost(), std::nullopt);
+  EXPECT_EQ(look(3, {1}), std::nullopt);
+}
+
+}  // namespace
+}  // namespace colonnade::detail

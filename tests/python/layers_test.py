@@ -288,6 +288,37 @@ def test_skip_bias_add_returns_the_bias():
     run_tensor_parallel(2, body)
 
 
+@pytest.mark.parametrize("tp", DEGREES)
+def test_a_skipped_bias_has_its_whole_gradient(tp):
+    """Also where each rank adds it to its part of the sequence."""
+    dense, x = dense_linear(), double_input(8, 2, 8)  # [seq, batch, hidden]
+    y, _ = run_backward(dense, x)
+
+    def body(rank):
+        layer = pl.RowParallelLinear.from_dense(
+            dense, input_is_parallel=True, sequence_parallel_enabled=True,
+            skip_bias_add=True)
+        own_y, bias = layer(shard(x, -1, rank, tp))
+        own_y = own_y + bias
+        assert_close(own_y, shard(y, 0, rank, tp))
+        weights = torch.arange(y.numel(), **DOUBLE).view_as(y)
+        (own_y * shard(weights, 0, rank, tp)).sum().backward()
+        assert_close(layer.bias.grad, dense.bias.grad)
+        assert_close(layer.weight.grad, shard(dense.weight.grad, 1, rank, tp))
+
+    run_tensor_parallel(tp, body)
+
+
+def test_no_bias_is_skipped_as_none():
+    def body(rank):
+        layer = pl.RowParallelLinear(8, 12, bias=False, input_is_parallel=True,
+                                     sequence_parallel_enabled=True,
+                                     skip_bias_add=True)
+        assert layer(torch.ones(2, 4))[1] is None
+
+    run_tensor_parallel(2, body)
+
+
 @on_threads
 @pytest.mark.parametrize("named, layer", [(True, "layer 1"),
                                           (False, "RowParallelLinear")])

@@ -75,7 +75,8 @@ void bind_ranks(py::module_& m) {
 
   // A with-statement's scope: entered and left on one thread.
   py::class_<TensorParallelRandomScope>(m, "TensorParallelRandomScope")
-      .def(py::init<>());
+      .def(py::init<bool>());
+  m.def("in_tensor_parallel_random", &in_tensor_parallel_random);
 }
 
 }  // namespace colonnade::python

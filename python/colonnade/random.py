@@ -26,7 +26,7 @@ class _ProcessRandom:
     `replicated` and `tensor_parallel` take turns in torch's own."""
 
     def __init__(self):
-        self._in_tensor_parallel = False
+        self.in_tensor_parallel = False
         self._resting = None  # of the one that is not current; made at first use
         self._seed = None
 
@@ -34,7 +34,7 @@ class _ProcessRandom:
         """To be called when torch's own have been seeded."""
         self._seed = seed
         self._resting = None
-        if self._in_tensor_parallel:
+        if self.in_tensor_parallel:
             self._resting = self._now()
             self._set(self._first())
 
@@ -48,9 +48,9 @@ class _ProcessRandom:
         self._resting = (resting.clone(), self._others()[1])
 
     @contextlib.contextmanager
-    def scope(self):
-        """Within it `tensor_parallel` is current, as it may be already."""
-        if self._in_tensor_parallel:
+    def scope(self, inside: bool):
+        """As `draws_from`."""
+        if self.in_tensor_parallel == inside:
             yield
             return
         self._take_turns()
@@ -63,12 +63,12 @@ class _ProcessRandom:
         resting = self._now()
         self._set(self._others())
         self._resting = resting
-        self._in_tensor_parallel = not self._in_tensor_parallel
+        self.in_tensor_parallel = not self.in_tensor_parallel
 
     def _in_order(self, states):
         """The current one's and the other's of what both generators have, and
         the other way."""
-        return states[::-1] if self._in_tensor_parallel else states
+        return states[::-1] if self.in_tensor_parallel else states
 
     def _others(self):
         """Of the generators that are not current, the CPU's and the GPU's where
@@ -127,15 +127,28 @@ def set_random_state(state: RandomState) -> None:
 
 
 @contextlib.contextmanager
-def tensor_parallel_random():
-    """Within it random ops draw from the rank's `tensor_parallel` generator:
-    for dropout on activations that are split over ranks."""
+def draws_from(*, tensor_parallel: bool):
+    """Within it random ops draw from that one of the rank's generators, as they
+    may do already."""
     if _torch_groups.group_called("tp") is not None:
-        with _process.scope():
+        with _process.scope(tensor_parallel):
             yield
         return
-    scope = _core.TensorParallelRandomScope()
+    scope = _core.TensorParallelRandomScope(tensor_parallel)
     try:
         yield
     finally:
         del scope
+
+
+def tensor_parallel_random():
+    """Within it random ops draw from the rank's `tensor_parallel` generator:
+    for dropout on activations that are split over ranks."""
+    return draws_from(tensor_parallel=True)
+
+
+def in_tensor_parallel_random() -> bool:
+    """Whether random ops draw from the rank's `tensor_parallel` generator."""
+    if _torch_groups.group_called("tp") is not None:
+        return _process.in_tensor_parallel
+    return _core.in_tensor_parallel_random()

@@ -1,5 +1,7 @@
 """The layers against torch.nn's: values and all gradients, in double."""
 
+import contextlib
+
 import pytest
 import torch
 from torch import nn
@@ -527,20 +529,71 @@ def test_mappings(tp):
     run_tensor_parallel(tp, body)
 
 
-def test_checkpointing_with_dropout():
-    """The second forward drops what the first one did."""
+class ScopedDropout(nn.Module):
+    """Draws from both generators, and within a scope of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.ModuleList([
+            pl.ColumnParallelLinear(8, 12), pl.Dropout(0.5), nn.Dropout(0.3)])
+
+    def forward(self, x):
+        column, apart, own = self.layers
+        return own(apart(own(column(x))))
+
+
+SCOPES = {"replicated": contextlib.nullcontext,
+          "tensor_parallel": colonnade.random.tensor_parallel_random}
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+@pytest.mark.parametrize("backward_in", SCOPES)
+@pytest.mark.parametrize("forward_in", SCOPES)
+def test_checkpointing_with_dropout(forward_in, backward_in, reentrant):
+    """The second forward drops what the first one did, wherever it runs, and
+    leaves the generators where they were."""
     def body(rank):
-        layer = nn.Sequential(pl.ColumnParallelLinear(8, 12), pl.Dropout(0.5),
-                              nn.Dropout(0.3))
+        layer = ScopedDropout()
         x = torch.randn(16, 8, requires_grad=True)
         state = colonnade.random_state()
-        layer(x).sum().backward()
+        with SCOPES[forward_in]():
+            layer(x).sum().backward()
         wanted, x.grad = x.grad, None
         after = colonnade.random_state()
         colonnade.set_random_state(state)
-        pl.random.checkpoint(layer, x).sum().backward()
+        with SCOPES[forward_in]():
+            y = pl.random.checkpoint(layer, x, use_reentrant=reentrant)
+        with SCOPES[backward_in]():
+            y.sum().backward()
         assert torch.equal(x.grad, wanted)
         assert all(map(torch.equal, colonnade.random_state(), after))
+
+    run_tensor_parallel(2, body)
+
+
+def test_a_checkpoint_runs_backward_twice():
+    def body(rank):
+        layer = ScopedDropout()
+        x = torch.randn(16, 8, requires_grad=True)
+        for reentrant in (False, True):
+            y = pl.random.checkpoint(layer, x, use_reentrant=reentrant).sum()
+            y.backward(retain_graph=True)
+            once, x.grad = x.grad, None
+            torch.rand(3)
+            y.backward()
+            assert torch.equal(x.grad, once)
+            x.grad = None
+
+    run_tensor_parallel(2, body)
+
+
+def test_a_checkpoint_may_draw_anew():
+    def body(rank):
+        x = torch.ones(1000, requires_grad=True)
+        y = pl.random.checkpoint(lambda v: nn.Dropout(0.5)(v), x,
+                                 preserve_rng_state=False)
+        y.sum().backward()
+        assert not torch.equal(x.grad, y)
 
     run_tensor_parallel(2, body)
 

@@ -3,7 +3,8 @@
 Inside a rank, random ops of torch draw from generators of the rank: from
 `replicated`, which is seeded alike on every rank, or, inside
 `tensor_parallel_random()`, from one that differs on every rank of a
-tensor-parallel group. torch's own generator is one for the whole process.
+tensor-parallel group. torch's functions (torch.manual_seed, get_rng_state,
+fork_rng) mean these there; torch.default_generator is one for the process.
 """
 
 import contextlib
@@ -39,12 +40,12 @@ class _ProcessRandom:
             self._set(self._first())
 
     def cpu_states(self) -> RandomState:
-        states = torch.get_rng_state(), self._others()[0]
+        states = torch.default_generator.get_state(), self._others()[0]
         return RandomState(*self._in_order(states))
 
     def set_cpu_states(self, state: RandomState) -> None:
         current, resting = self._in_order(state)
-        torch.set_rng_state(current)
+        torch.default_generator.set_state(current)
         self._resting = (resting.clone(), self._others()[1])
 
     @contextlib.contextmanager
@@ -92,11 +93,11 @@ class _ProcessRandom:
     def _now():
         on_gpu = (torch.cuda.get_rng_state()
                   if torch.cuda.is_initialized() else None)
-        return torch.get_rng_state(), on_gpu
+        return torch.default_generator.get_state(), on_gpu
 
     @staticmethod
     def _set(states) -> None:
-        torch.set_rng_state(states[0])
+        torch.default_generator.set_state(states[0])
         if states[1] is not None:
             torch.cuda.set_rng_state(states[1])
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 import colonnade
 from colonnade import parallel_layers as pl
@@ -565,6 +566,29 @@ def test_checkpointing_with_dropout(forward_in, backward_in, reentrant):
             y = pl.random.checkpoint(layer, x, use_reentrant=reentrant)
         with SCOPES[backward_in]():
             y.sum().backward()
+        assert torch.equal(x.grad, wanted)
+        assert all(map(torch.equal, colonnade.random_state(), after))
+
+    run_tensor_parallel(2, body)
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+@pytest.mark.parametrize("scope, layer", [
+    ("replicated", ScopedDropout),
+    ("tensor_parallel", lambda: nn.Sequential(nn.Linear(8, 12), nn.Dropout()))])
+def test_torchs_own_checkpoint_with_dropout(scope, layer, reentrant):
+    def body(rank):
+        own = layer()
+        x = torch.randn(16, 8, requires_grad=True)
+        state = colonnade.random_state()
+        with SCOPES[scope]():
+            own(x).sum().backward()
+        wanted, x.grad = x.grad, None
+        after = colonnade.random_state()
+        colonnade.set_random_state(state)
+        with SCOPES[scope]():
+            y = checkpoint(own, x, use_reentrant=reentrant)
+        y.sum().backward()
         assert torch.equal(x.grad, wanted)
         assert all(map(torch.equal, colonnade.random_state(), after))
 

@@ -46,10 +46,12 @@ class _Repeated:
 
 def checkpoint(function, *args, use_reentrant=False, preserve_rng_state=True,
                **kwargs):
-    """torch.utils.checkpoint.checkpoint, with the rank's generators put back
-    for the second run of forward, so that dropout drops the same elements.
-    (torch saves its own generator, which ranks that are threads do not draw
-    from.)"""
+    """torch.utils.checkpoint.checkpoint, also where forward and backward run in
+    different scopes of `tensor_parallel_random`: the second run of forward
+    draws from the generators that the first one drew from, so that dropout
+    drops the same elements. GPU generators of ranks that are threads are not
+    put back.
+    """
     if preserve_rng_state:
         function = _Repeated(function)
     return torch.utils.checkpoint.checkpoint(

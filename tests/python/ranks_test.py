@@ -1,3 +1,4 @@
+import contextlib
 import copy
 import os
 import pathlib
@@ -289,10 +290,12 @@ INTERRUPTED = {
     "one in Python, one waiting": "spin() if rank == 0 else wait()",
     "in Python": "spin()",
 }
+STARTS = ["run_ranks(2, body)", "launch(body, threads=2)"]
 
 
-@pytest.mark.parametrize("body", INTERRUPTED.values(), ids=INTERRUPTED)
-def test_ctrl_c_ends_all_ranks(body):
+@contextlib.contextmanager
+def interruptible(body, start):
+    """A program whose ranks say that they are ready, and then do `body`."""
     program = textwrap.dedent(f"""
         import colonnade, os
         from colonnade import parallel_state as ps
@@ -301,23 +304,54 @@ def test_ctrl_c_ends_all_ranks(body):
                 pass
         def wait():
             ps.get_tensor_model_parallel_group().barrier()
+        def swallow():
+            try:
+                spin()
+            except KeyboardInterrupt:
+                os.write(1, b"swallowed\\n")
+                spin()
         def body(rank):
             ps.initialize_model_parallel(2)
             os.write(1, b"ready\\n")
             {body}
-        colonnade.run_ranks(2, body)
+        colonnade.{start}
     """)
     with subprocess.Popen([sys.executable, "-c", program], text=True,
                           stdout=subprocess.PIPE,
                           stderr=subprocess.PIPE) as child:
-        for _ in range(2):
-            assert child.stdout.readline() == "ready\n"
-        time.sleep(0.2)
-        child.send_signal(signal.SIGINT)
-        errors = child.communicate(timeout=60)[1]
+        try:
+            yield child
+        finally:
+            child.kill()
+
+
+def interrupt_after(child, lines):
+    for line in lines:
+        assert child.stdout.readline() == line
+    time.sleep(0.2)
+    child.send_signal(signal.SIGINT)
+
+
+def assert_interrupted(child, start):
+    errors = child.communicate(timeout=60)[1]
     assert child.returncode == -signal.SIGINT
     assert errors.rstrip().endswith("KeyboardInterrupt")
-    assert "run_ranks" in errors
+    assert start in errors
+
+
+@pytest.mark.parametrize("start", STARTS)
+@pytest.mark.parametrize("body", INTERRUPTED.values(), ids=INTERRUPTED)
+def test_ctrl_c_ends_all_ranks(body, start):
+    with interruptible(body, start) as child:
+        interrupt_after(child, ["ready\n"] * 2)
+        assert_interrupted(child, start.partition("(")[0])
+
+
+def test_ctrl_c_reaches_a_rank_that_has_swallowed_one():
+    with interruptible("swallow()", STARTS[0]) as child:
+        interrupt_after(child, ["ready\n"] * 2)
+        interrupt_after(child, ["swallowed\n"] * 2)
+        assert_interrupted(child, "run_ranks")
 
 
 def test_the_package_is_typed():

@@ -12,7 +12,8 @@
 
 namespace colonnade {
 
-/// One rank's view of all ranks of a run.
+/// One rank's view of all ranks of a run. One thread uses it at a time, but for
+/// `abort`.
 class COLONNADE_API World {
  public:
   virtual ~World();
@@ -28,7 +29,9 @@ class COLONNADE_API World {
   virtual GroupPtr make_group(std::string name, std::vector<int64_t> ranks) = 0;
 
   /// This rank failed: every rank blocked in, or entering, a collective of this
-  /// world throws CommError with this rank and `message`. Never throws.
+  /// world throws CommError with this rank and `message`. Never throws. From
+  /// any thread, also during a call of this rank: that call throws likewise,
+  /// and this returns when it no longer reads or writes its tensors.
   virtual void abort(std::string_view message) noexcept = 0;
 
   /// For a rank that waits for others in another way than a group of this

@@ -5,6 +5,7 @@
 #include "colonnade/parallel_layers/detail/layer_parameters.h"
 #include "colonnade/parallel_layers/detail/resolve_group.h"
 #include "colonnade/parallel_layers/functional.h"
+#include "colonnade/parallel_layers/mappings.h"
 
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
@@ -68,6 +69,14 @@ at::Tensor RowParallelLinearImpl::forward(const at::Tensor& x) {
        .input_size = options.input_size(),
        .segments = options.segments()},
       options.group());
+}
+
+at::Tensor RowParallelLinearImpl::skipped_bias() const {
+  if (!bias.defined() || !options.sequence_parallel_enabled()) {
+    return bias;
+  }
+  const CallSiteScope scope(call_site);
+  return copy_to_tensor_model_parallel_region(bias, options.group());
 }
 
 std::shared_ptr<torch::nn::Module> RowParallelLinearImpl::clone(

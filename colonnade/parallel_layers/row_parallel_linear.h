@@ -41,7 +41,7 @@ struct COLONNADE_API RowParallelLinearOptions {
   TORCH_ARG(std::vector<int64_t>, segments);
   /// Pads an input_size that does not divide over the ranks, in memory only.
   TORCH_ARG(bool, pad) = false;
-  /// `forward` leaves the bias out, for a caller that fuses it.
+  /// `forward` leaves the bias out, for a caller that fuses `skipped_bias()`.
   TORCH_ARG(bool, skip_bias_add) = false;
   /// False leaves each rank its partial sum; the bias must then be off or
   /// skipped.
@@ -71,6 +71,13 @@ class COLONNADE_API RowParallelLinearImpl
   void reset() override;
   void reset_parameters();
   at::Tensor forward(const at::Tensor& x);
+  /// The bias as a caller adds it to an output that was made without: with
+  /// sequence parallelism to this rank's part of the sequence, so its gradient
+  /// is summed over the ranks, which that of `bias` itself would not be.
+  /// Undefined where there is none.
+  ///
+  /// Wire    backward an all-reduce with sequence parallelism, else none
+  at::Tensor skipped_bias() const;
   /// A copy with the same attributes; draws nothing.
   std::shared_ptr<torch::nn::Module> clone(
       const std::optional<at::Device>& device = std::nullopt) const override;

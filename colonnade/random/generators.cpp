@@ -192,13 +192,17 @@ at::Generator current_generator(c10::Device device) {
   return on_device.tensor_parallel;
 }
 
-TensorParallelRandomScope::TensorParallelRandomScope()
-    : previous_(rank_random().in_tensor_parallel_scope) {
-  rank_random().in_tensor_parallel_scope = true;
+TensorParallelRandomScope::TensorParallelRandomScope(bool inside)
+    : previous_(in_tensor_parallel_random()) {
+  rank_random().in_tensor_parallel_scope = inside;
 }
 
 TensorParallelRandomScope::~TensorParallelRandomScope() {
   rank_random().in_tensor_parallel_scope = previous_;
+}
+
+bool in_tensor_parallel_random() {
+  return rank_random().in_tensor_parallel_scope;
 }
 
 }  // namespace colonnade

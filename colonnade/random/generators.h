@@ -48,11 +48,14 @@ COLONNADE_API at::Generator current_generator(c10::Device device = c10::kCPU);
 
 /// While it lives, random ops of this rank draw from `tensor_parallel`, which
 /// differs on every rank of a tensor-parallel group: for dropout on sharded
-/// activations. Activation checkpointing needs nothing more: the scope is
-/// entered again where forward runs again. Outside a rank it does nothing.
+/// activations; or from `replicated` again, where `inside` is false. Outside a
+/// rank it does nothing.
+///
+/// Who runs a part of forward again puts back what was current for it, too:
+/// `set_random_state` and a scope of what `in_tensor_parallel_random` was.
 class COLONNADE_API TensorParallelRandomScope {
  public:
-  TensorParallelRandomScope();
+  explicit TensorParallelRandomScope(bool inside = true);
   ~TensorParallelRandomScope();
   TensorParallelRandomScope(const TensorParallelRandomScope&) = delete;
   TensorParallelRandomScope& operator=(const TensorParallelRandomScope&) =
@@ -61,5 +64,8 @@ class COLONNADE_API TensorParallelRandomScope {
  private:
   bool previous_;
 };
+
+/// Whether random ops of this rank draw from `tensor_parallel` now.
+COLONNADE_API bool in_tensor_parallel_random();
 
 }  // namespace colonnade

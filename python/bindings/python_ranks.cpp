@@ -85,8 +85,12 @@ void run_interruptibly(PythonRanks& ranks, const std::function<void()>& start) {
   std::exception_ptr signal;
   while (done.wait_for(kSignalInterval) != std::future_status::ready) {
     const py::gil_scoped_acquire gil;
-    if (signal == nullptr && PyErr_CheckSignals() != 0) {
-      signal = std::make_exception_ptr(py::error_already_set());
+    if (PyErr_CheckSignals() != 0) {
+      const auto raised = std::make_exception_ptr(py::error_already_set());
+      if (signal == nullptr) {
+        signal = raised;
+      }
+      // Each time: a rank may have caught what an earlier one raised there.
       ranks.interrupt();
     }
   }

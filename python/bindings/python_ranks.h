@@ -48,9 +48,9 @@ class PythonRanks {
 };
 
 /// Runs `start`, which waits for ranks, on a thread of its own, while the
-/// caller waits for it and for signals: Ctrl-C calls `ranks.interrupt()`, and
-/// is raised when `start` has come back. Grad mode and the like are the
-/// caller's there. Called without the interpreter held.
+/// caller waits for it and for signals: each Ctrl-C calls `ranks.interrupt()`,
+/// and the first is raised when `start` has come back. Grad mode and the like
+/// are the caller's there. Called without the interpreter held.
 void run_interruptibly(PythonRanks& ranks, const std::function<void()>& start);
 
 }  // namespace colonnade::python

@@ -49,8 +49,15 @@ void run_launched(const std::function<void(int)>& body, int threads,
             "launch: called inside a rank; a rank cannot have ranks of its "
             "own, so call it before or after the outer launch");
   PythonRanks ranks;
-  launch([&](int rank) { ranks.run_rank([&] { body(rank); }); },
-         launch_options(threads, backend, timeout, pin));
+  const auto start = [&] {
+    launch([&](int rank) { ranks.run_rank([&] { body(rank); }); },
+           launch_options(threads, backend, timeout, pin));
+  };
+  if (launcher_name().empty()) {
+    run_interruptibly(ranks, start);
+  } else {
+    start();  // The one rank here is the caller's thread, which signals reach.
+  }
 }
 
 }  // namespace
@@ -75,7 +82,8 @@ void bind_ranks(py::module_& m) {
 
   // A with-statement's scope: entered and left on one thread.
   py::class_<TensorParallelRandomScope>(m, "TensorParallelRandomScope")
-      .def(py::init<>());
+      .def(py::init<bool>());
+  m.def("in_tensor_parallel_random", &in_tensor_parallel_random);
 }
 
 }  // namespace colonnade::python

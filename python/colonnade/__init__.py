@@ -36,6 +36,7 @@ from ._core import (  # noqa: E402
 )
 from . import (  # noqa: E402
     _torch_backend,
+    _torch_random,
     _torch_threads,
     parallel_layers,
     parallel_state,
@@ -51,6 +52,7 @@ from .random import manual_seed, random_state, set_random_state  # noqa: E402
 from .ranks import launch, run_ranks  # noqa: E402
 
 _torch_threads.pass_rank_key_through()
+_torch_random.register()
 _torch_backend.register()
 
 __all__ = [

@@ -57,7 +57,8 @@ def launch(body: Callable, *, threads: int = 1, backend: str = "",
            timeout: float | None = None, pin: bool = True) -> list:
     """Runs `body` on the ranks of the launcher that started this process
     (torchrun, mpirun, srun), one rank here; without one on `threads` thread
-    ranks, as `run_ranks` does. Returns what this process's ranks returned.
+    ranks, as `run_ranks` does, also at Ctrl-C. Returns what this process's
+    ranks returned.
     """
     _torch_threads.prepare()
     results = _Results(body)

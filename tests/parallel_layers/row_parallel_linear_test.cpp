@@ -176,8 +176,28 @@ TEST_P(RowParallelLinearTest, SkipsTheBiasForItsCaller) {
     RowParallelLinear layer =
         make_layer(Options(kIn, kOut).skip_bias_add(true));
     expect_close(layer(x), at::linear(x, dense_weight()));
-    expect_close(layer(x) + layer->bias,
+    expect_close(layer(x) + layer->skipped_bias(),
                  at::linear(x, dense_weight(), dense_bias()));
+    EXPECT_FALSE(
+        make_layer(Options(kIn, kOut).bias(false))->skipped_bias().defined());
+  });
+}
+
+TEST_P(RowParallelLinearTest, ASkippedBiasHasItsWholeGradient) {
+  run_tensor_parallel(GetParam(), [&](const GroupPtr& group) {
+    for (const bool in_parts : {true, false}) {
+      const Tensor whole_x = numbers({12, 2, kIn});
+      const Dense want = run_dense(whole_x);
+      RowParallelLinear layer =
+          make_layer(Options(kIn, kOut)
+                         .input_is_parallel(true)
+                         .sequence_parallel_enabled(in_parts)
+                         .skip_bias_add(true));
+      const Tensor y = layer(part(whole_x, -1, group)) + layer->skipped_bias();
+      expect_close(y, in_parts ? part(want.y, 0, group) : want.y);
+      y.sin().sum().backward();
+      expect_parameter_grads(layer, want, in_parts ? "in parts" : "whole");
+    }
   });
 }
 

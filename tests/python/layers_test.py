@@ -1,9 +1,12 @@
 """The layers against torch.nn's: values and all gradients, in double."""
 
+import contextlib
+
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 import colonnade
 from colonnade import parallel_layers as pl
@@ -288,6 +291,37 @@ def test_skip_bias_add_returns_the_bias():
     run_tensor_parallel(2, body)
 
 
+@pytest.mark.parametrize("tp", DEGREES)
+def test_a_skipped_bias_has_its_whole_gradient(tp):
+    """Also where each rank adds it to its part of the sequence."""
+    dense, x = dense_linear(), double_input(8, 2, 8)  # [seq, batch, hidden]
+    y, _ = run_backward(dense, x)
+
+    def body(rank):
+        layer = pl.RowParallelLinear.from_dense(
+            dense, input_is_parallel=True, sequence_parallel_enabled=True,
+            skip_bias_add=True)
+        own_y, bias = layer(shard(x, -1, rank, tp))
+        own_y = own_y + bias
+        assert_close(own_y, shard(y, 0, rank, tp))
+        weights = torch.arange(y.numel(), **DOUBLE).view_as(y)
+        (own_y * shard(weights, 0, rank, tp)).sum().backward()
+        assert_close(layer.bias.grad, dense.bias.grad)
+        assert_close(layer.weight.grad, shard(dense.weight.grad, 1, rank, tp))
+
+    run_tensor_parallel(tp, body)
+
+
+def test_no_bias_is_skipped_as_none():
+    def body(rank):
+        layer = pl.RowParallelLinear(8, 12, bias=False, input_is_parallel=True,
+                                     sequence_parallel_enabled=True,
+                                     skip_bias_add=True)
+        assert layer(torch.ones(2, 4))[1] is None
+
+    run_tensor_parallel(2, body)
+
+
 @on_threads
 @pytest.mark.parametrize("named, layer", [(True, "layer 1"),
                                           (False, "RowParallelLinear")])
@@ -496,20 +530,94 @@ def test_mappings(tp):
     run_tensor_parallel(tp, body)
 
 
-def test_checkpointing_with_dropout():
-    """The second forward drops what the first one did."""
+class ScopedDropout(nn.Module):
+    """Draws from both generators, and within a scope of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.ModuleList([
+            pl.ColumnParallelLinear(8, 12), pl.Dropout(0.5), nn.Dropout(0.3)])
+
+    def forward(self, x):
+        column, apart, own = self.layers
+        return own(apart(own(column(x))))
+
+
+SCOPES = {"replicated": contextlib.nullcontext,
+          "tensor_parallel": colonnade.random.tensor_parallel_random}
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+@pytest.mark.parametrize("backward_in", SCOPES)
+@pytest.mark.parametrize("forward_in", SCOPES)
+def test_checkpointing_with_dropout(forward_in, backward_in, reentrant):
+    """The second forward drops what the first one did, wherever it runs, and
+    leaves the generators where they were."""
     def body(rank):
-        layer = nn.Sequential(pl.ColumnParallelLinear(8, 12), pl.Dropout(0.5),
-                              nn.Dropout(0.3))
+        layer = ScopedDropout()
         x = torch.randn(16, 8, requires_grad=True)
         state = colonnade.random_state()
-        layer(x).sum().backward()
+        with SCOPES[forward_in]():
+            layer(x).sum().backward()
         wanted, x.grad = x.grad, None
         after = colonnade.random_state()
         colonnade.set_random_state(state)
-        pl.random.checkpoint(layer, x).sum().backward()
+        with SCOPES[forward_in]():
+            y = pl.random.checkpoint(layer, x, use_reentrant=reentrant)
+        with SCOPES[backward_in]():
+            y.sum().backward()
         assert torch.equal(x.grad, wanted)
         assert all(map(torch.equal, colonnade.random_state(), after))
+
+    run_tensor_parallel(2, body)
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+@pytest.mark.parametrize("scope, layer", [
+    ("replicated", ScopedDropout),
+    ("tensor_parallel", lambda: nn.Sequential(nn.Linear(8, 12), nn.Dropout()))])
+def test_torchs_own_checkpoint_with_dropout(scope, layer, reentrant):
+    def body(rank):
+        own = layer()
+        x = torch.randn(16, 8, requires_grad=True)
+        state = colonnade.random_state()
+        with SCOPES[scope]():
+            own(x).sum().backward()
+        wanted, x.grad = x.grad, None
+        after = colonnade.random_state()
+        colonnade.set_random_state(state)
+        with SCOPES[scope]():
+            y = checkpoint(own, x, use_reentrant=reentrant)
+        y.sum().backward()
+        assert torch.equal(x.grad, wanted)
+        assert all(map(torch.equal, colonnade.random_state(), after))
+
+    run_tensor_parallel(2, body)
+
+
+def test_a_checkpoint_runs_backward_twice():
+    def body(rank):
+        layer = ScopedDropout()
+        x = torch.randn(16, 8, requires_grad=True)
+        for reentrant in (False, True):
+            y = pl.random.checkpoint(layer, x, use_reentrant=reentrant).sum()
+            y.backward(retain_graph=True)
+            once, x.grad = x.grad, None
+            torch.rand(3)
+            y.backward()
+            assert torch.equal(x.grad, once)
+            x.grad = None
+
+    run_tensor_parallel(2, body)
+
+
+def test_a_checkpoint_may_draw_anew():
+    def body(rank):
+        x = torch.ones(1000, requires_grad=True)
+        y = pl.random.checkpoint(lambda v: nn.Dropout(0.5)(v), x,
+                                 preserve_rng_state=False)
+        y.sum().backward()
+        assert not torch.equal(x.grad, y)
 
     run_tensor_parallel(2, body)
 

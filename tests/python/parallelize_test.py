@@ -93,6 +93,27 @@ def test_logits_and_gradients(name, plan, tied):
     run_tensor_parallel(2, body)
 
 
+def test_gradient_checkpointing_with_dropout():
+    """What transformers asks of torch.utils.checkpoint."""
+    def gradients(model):
+        model.zero_grad()
+        colonnade.manual_seed(2)
+        model(CALLS[1][0]).logits.pow(2).sum().backward()
+        return [p.grad.clone() for p in model.parameters()]
+
+    def body(rank):
+        model = colonnade.parallelize(build(
+            "Llama", attention_dropout=0.5, attn_implementation="eager"))
+        model.train()
+        wanted = gradients(model)
+        for reentrant in (False, True):
+            model.gradient_checkpointing_enable({"use_reentrant": reentrant})
+            for own, whole in zip(gradients(model), wanted):
+                assert_close(own, whole)
+
+    run_tensor_parallel(2, body)
+
+
 @on_threads
 @pytest.mark.parametrize("name", WITH_PLAN)
 def test_traced_at_two_and_run_in_cpp(name, tmp_path):

@@ -1,3 +1,5 @@
+import contextlib
+import copy
 import os
 import pathlib
 import signal
@@ -206,6 +208,77 @@ def test_random_state_is_put_back():
     colonnade.run_ranks(2, body)
 
 
+def test_torchs_seeds_and_states_are_a_ranks_own():
+    torch.manual_seed(1)
+    torchs = torch.get_rng_state()
+
+    def body(rank):
+        ps.initialize_model_parallel(2)
+        torch.manual_seed(7)
+        assert torch.initial_seed() == 7
+        alike = torch.rand(3)
+        with colonnade.random.tensor_parallel_random():
+            apart = torch.rand(3)
+        state = torch.get_rng_state()
+        drawn = torch.rand(3)
+        with torch.random.fork_rng():
+            torch.manual_seed(8)
+            torch.rand(5)
+        goes_on = torch.rand(3)
+        torch.set_rng_state(state)
+        assert torch.equal(torch.rand(3), drawn)
+        assert torch.equal(torch.rand(3), goes_on)
+        # What knows of one generator only is a state of the current one.
+        torch.set_rng_state(torchs)
+        from_outside = torch.rand(3)
+        torch.manual_seed(7)
+        with colonnade.random.tensor_parallel_random():
+            assert torch.equal(torch.rand(3), apart)
+        with pytest.raises(RuntimeError, match="state"):
+            torch.set_rng_state(torch.zeros(3, dtype=torch.uint8))
+        with pytest.raises(ValueError, match="Overflow"):
+            torch.manual_seed(1 << 64)
+        torch.manual_seed(-1)
+        assert torch.initial_seed() == 2**64 - 1
+        return alike, apart, from_outside, torch.seed()
+
+    one, two = colonnade.run_ranks(2, body)
+    assert torch.equal(torch.get_rng_state(), torchs)
+    for own in one, two:
+        assert torch.equal(own[0], torch.rand(
+            3, generator=torch.Generator().manual_seed(7)))
+        assert torch.equal(own[2], torch.rand(
+            3, generator=torch.Generator().manual_seed(1)))
+    assert not torch.equal(one[1], two[1])
+    assert one[3] != two[3]
+
+
+def test_torchs_states_of_ranks_are_copied_and_saved(tmp_path):
+    def body(rank):
+        ps.initialize_model_parallel(2)
+        with colonnade.random.tensor_parallel_random():
+            torch.rand(3)
+        state = torch.get_rng_state()
+        torch.save(state, tmp_path / f"{rank}.pt")
+        with colonnade.random.tensor_parallel_random():
+            wanted = torch.rand(3)
+        for again in (copy.deepcopy(state),
+                      torch.load(tmp_path / f"{rank}.pt")):
+            torch.set_rng_state(again)
+            with colonnade.random.tensor_parallel_random():
+                assert torch.equal(torch.rand(3), wanted)
+
+    colonnade.run_ranks(2, body)
+
+
+def test_outside_ranks_torchs_functions_are_torchs():
+    assert torch.manual_seed(3) is torch.default_generator
+    assert torch.random.default_generator.device == torch.device("cpu")
+    assert torch.equal(torch.get_rng_state(),
+                       torch.default_generator.get_state())
+    assert torch.seed() == torch.default_generator.initial_seed()
+
+
 def test_another_torch_is_refused():
     with pytest.raises(ImportError, match=r"built with torch 2.11.0, but torch "
                        r"2.12.1\+cpu is installed; install torch 2.11.0"):
@@ -217,10 +290,12 @@ INTERRUPTED = {
     "one in Python, one waiting": "spin() if rank == 0 else wait()",
     "in Python": "spin()",
 }
+STARTS = ["run_ranks(2, body)", "launch(body, threads=2)"]
 
 
-@pytest.mark.parametrize("body", INTERRUPTED.values(), ids=INTERRUPTED)
-def test_ctrl_c_ends_all_ranks(body):
+@contextlib.contextmanager
+def interruptible(body, start):
+    """A program whose ranks say that they are ready, and then do `body`."""
     program = textwrap.dedent(f"""
         import colonnade, os
         from colonnade import parallel_state as ps
@@ -229,23 +304,54 @@ def test_ctrl_c_ends_all_ranks(body):
                 pass
         def wait():
             ps.get_tensor_model_parallel_group().barrier()
+        def swallow():
+            try:
+                spin()
+            except KeyboardInterrupt:
+                os.write(1, b"swallowed\\n")
+                spin()
         def body(rank):
             ps.initialize_model_parallel(2)
             os.write(1, b"ready\\n")
             {body}
-        colonnade.run_ranks(2, body)
+        colonnade.{start}
     """)
     with subprocess.Popen([sys.executable, "-c", program], text=True,
                           stdout=subprocess.PIPE,
                           stderr=subprocess.PIPE) as child:
-        for _ in range(2):
-            assert child.stdout.readline() == "ready\n"
-        time.sleep(0.2)
-        child.send_signal(signal.SIGINT)
-        errors = child.communicate(timeout=60)[1]
+        try:
+            yield child
+        finally:
+            child.kill()
+
+
+def interrupt_after(child, lines):
+    for line in lines:
+        assert child.stdout.readline() == line
+    time.sleep(0.2)
+    child.send_signal(signal.SIGINT)
+
+
+def assert_interrupted(child, start):
+    errors = child.communicate(timeout=60)[1]
     assert child.returncode == -signal.SIGINT
     assert errors.rstrip().endswith("KeyboardInterrupt")
-    assert "run_ranks" in errors
+    assert start in errors
+
+
+@pytest.mark.parametrize("start", STARTS)
+@pytest.mark.parametrize("body", INTERRUPTED.values(), ids=INTERRUPTED)
+def test_ctrl_c_ends_all_ranks(body, start):
+    with interruptible(body, start) as child:
+        interrupt_after(child, ["ready\n"] * 2)
+        assert_interrupted(child, start.partition("(")[0])
+
+
+def test_ctrl_c_reaches_a_rank_that_has_swallowed_one():
+    with interruptible("swallow()", STARTS[0]) as child:
+        interrupt_after(child, ["ready\n"] * 2)
+        interrupt_after(child, ["swallowed\n"] * 2)
+        assert_interrupted(child, "run_ranks")
 
 
 def test_the_package_is_typed():

@@ -1,5 +1,6 @@
 """Run by torchrun_test.py on four ranks: groups are torch.distributed's."""
 
+import contextlib
 import os
 import tempfile
 
@@ -63,6 +64,42 @@ after = torch.rand(1)
 torch.manual_seed(5)
 torch.nn.functional.dropout(torch.ones(100))
 assert torch.equal(torch.rand(1), after)  # the scope left no trace
+
+# A scope within a scope draws on.
+def draws(inner):
+    colonnade.manual_seed(5)
+    with colonnade.random.tensor_parallel_random():
+        first = torch.rand(3)
+        with inner():
+            second = torch.rand(3)
+        return torch.cat([first, second, torch.rand(3)])
+
+
+flat = draws(contextlib.nullcontext)
+nested = draws(colonnade.random.tensor_parallel_random)
+assert torch.equal(flat, nested) and flat.unique().numel() == 9
+
+
+# A state is the same inside a scope and out; so is what a seed begins.
+def both_ways(first, second, start):
+    """Draws in one scope, where a state begins, and in another."""
+    with first:
+        start()
+        one = torch.rand(3)
+    with second:
+        return one, torch.rand(3)
+
+
+state = colonnade.random_state()
+with colonnade.random.tensor_parallel_random():
+    assert all(map(torch.equal, colonnade.random_state(), state))
+for start in (lambda: colonnade.set_random_state(state),
+              lambda: colonnade.manual_seed(6)):
+    inside = both_ways(colonnade.random.tensor_parallel_random(),
+                       contextlib.nullcontext(), start)
+    outside = both_ways(contextlib.nullcontext(),
+                        colonnade.random.tensor_parallel_random(), start)
+    assert all(map(torch.equal, inside, outside[::-1]))
 
 # Training: gradients are averaged over the replicas.
 layer = pl.RowParallelLinear(8, 12)

@@ -234,5 +234,20 @@ TEST(CurrentGenerator, IsTheOneInUse) {
   });
 }
 
+TEST(TensorParallelRandomScope, LeadsIntoTheOtherGeneratorAndBack) {
+  run_ranks(1, [] {
+    const at::Generator replicated = current_generator();
+    EXPECT_FALSE(in_tensor_parallel_random());
+    const TensorParallelRandomScope scope;
+    EXPECT_TRUE(in_tensor_parallel_random());
+    {
+      const TensorParallelRandomScope outside(false);
+      EXPECT_FALSE(in_tensor_parallel_random());
+      EXPECT_EQ(current_generator(), replicated);
+    }
+    EXPECT_TRUE(in_tensor_parallel_random());
+  });
+}
+
 }  // namespace
 }  // namespace colonnade

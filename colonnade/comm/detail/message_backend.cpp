@@ -23,7 +23,7 @@ class WorldOfMessages final : public World {
 
   int rank() const override { return world_->rank; }
   int size() const override { return world_->size; }
-  std::string_view backend() const override { return world_->mesh().backend(); }
+  std::string_view backend() const override { return world_->backend(); }
 
   GroupPtr make_group(std::string name, std::vector<int64_t> ranks) override {
     check_ranks(name, ranks);

@@ -92,7 +92,10 @@ class MessageGroup final : public Group {
       return;
     }
     try {
-      start(world_->mesh(), static_cast<int>(world_rank(peer)));
+      world_->start(
+          [&](Mesh& mesh) { start(mesh, static_cast<int>(world_rank(peer))); });
+    } catch (const CommError&) {
+      throw;
     } catch (const std::exception&) {
       fail_since_gone(world_rank(peer));
     }
@@ -123,7 +126,7 @@ class MessageGroup final : public Group {
       case Mesh::Outcome::Kind::kInterrupted:
         world_->fail_since_lost();
       case Mesh::Outcome::Kind::kBroken:
-        world_->fail_and_throw(concat(world_->mesh().backend(), ": rank ",
+        world_->fail_and_throw(concat(world_->backend(), ": rank ",
                                       world_->rank, " cannot go on in ",
                                       to_string(call()), ", call ", number_,
                                       " of ", text(), ": ", outcome.text));

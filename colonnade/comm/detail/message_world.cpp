@@ -58,6 +58,8 @@ Mesh::Outcome MessageWorld::wait(Mesh::Clock::time_point deadline) {
   if (std::exchange(is_looking_, false)) {
     watch_.end_wait();
   }
+  const std::lock_guard lock(using_mesh_);
+  throw_if_failed();
   watch_.begin_wait();
   Mesh::Outcome outcome = mesh_->wait(deadline);
   watch_.end_wait();
@@ -89,21 +91,28 @@ void MessageWorld::check_alive() {
   if (watch_.has_lost()) {
     fail(watch_.lost());
   }
-  check<CommError>(!failed_, reason_);
+  throw_if_failed();
   check<CommError>(mesh_->is_open(), mesh_->backend(), ": rank ", rank,
                    " has left its world, and can call no collective any more");
 }
 
+void MessageWorld::throw_if_failed() const {
+  check<CommError>(!failed_.load(std::memory_order_acquire), reason_);
+}
+
 void MessageWorld::fail(std::string_view reason) noexcept {
-  if (failed_) {
+  const std::lock_guard failing(failing_);
+  if (failed_.load(std::memory_order_relaxed)) {
     return;
   }
-  failed_ = true;
   try {
     reason_ = reason;
   } catch (...) {  // no memory for the reason: the failure stands without it
   }
+  failed_.store(true, std::memory_order_release);
   fates_->failed(reason);
+  mesh_->interrupt();
+  const std::lock_guard lock(using_mesh_);
   mesh_->abandon();
 }
 
@@ -119,7 +128,7 @@ void MessageWorld::fail_since_gone(int64_t gone, const Call& call,
   const auto fate = wait_for_fate(peer);
   if (!fate) {
     // It may have found a host silent, and could not say so at a store there.
-    if (const std::optional<int> silent = mesh_->find_silent(end)) {
+    if (const std::optional<int> silent = find_silent(end)) {
       fail_since_silent(*silent);
     }
     fail_and_throw(
@@ -132,6 +141,11 @@ void MessageWorld::fail_since_gone(int64_t gone, const Call& call,
     fail_and_throw(has_returned({gone}, rank, call, number - 1, group));
   }
   fail_and_throw(fate->reason);
+}
+
+std::optional<int> MessageWorld::find_silent(Mesh::Clock::time_point end) {
+  const std::lock_guard lock(using_mesh_);
+  return mesh_->find_silent(end);
 }
 
 std::optional<ProcessFates::Fate> MessageWorld::wait_for_fate(int gone) const {
@@ -160,6 +174,7 @@ void MessageWorld::fail_since_silent(int64_t silent) {
 
 void MessageWorld::leave() noexcept {
   fates_->returned();
+  const std::lock_guard lock(using_mesh_);
   mesh_->close();
 }
 

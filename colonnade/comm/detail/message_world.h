@@ -9,10 +9,12 @@
 #include "colonnade/comm/detail/process_fates.h"
 #include "colonnade/comm/rendezvous.h"
 
+#include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -22,7 +24,8 @@
 namespace colonnade::detail {
 
 /// What the groups of one process share: its mesh, why its world failed, and
-/// the tags by which groups tell their messages apart. One thread uses it.
+/// the tags by which groups tell their messages apart. One thread uses it at a
+/// time, but for `fail`.
 ///
 /// A process that fails tells why at the rendezvous, then closes its mesh.
 /// Whoever waits for it notices that, reads the reason, and fails for it in
@@ -38,8 +41,16 @@ class MessageWorld {
   const int size;
   const std::chrono::milliseconds timeout;  ///< What groups start with.
 
-  Mesh& mesh() { return *mesh_; }
+  std::string_view backend() const { return mesh_->backend(); }
 
+  /// Starts a message, by `message(mesh)`, for `wait`. Throws what that throws,
+  /// and CommError where the world has failed.
+  template <typename Message>
+  void start(Message message) {
+    const std::lock_guard lock(using_mesh_);
+    throw_if_failed();
+    message(*mesh_);
+  }
   /// `Mesh::wait`, while others look whether the peers still run.
   Mesh::Outcome wait(Mesh::Clock::time_point deadline);
 
@@ -48,7 +59,8 @@ class MessageWorld {
   void look();
   /// Throws why the world failed, if it has.
   void check_alive();
-  /// Records why, unless it has failed before, and closes the mesh.
+  /// Records why, unless it has failed before, and closes the mesh. From any
+  /// thread: a wait of another's ends first.
   void fail(std::string_view reason) noexcept;
   [[noreturn]] void fail_and_throw(std::string_view reason);
   /// The same, since `gone` (a world rank) ended, or closed its connection,
@@ -67,16 +79,22 @@ class MessageWorld {
   uint32_t new_tag(const std::string& name, const std::vector<int64_t>& ranks);
 
  private:
+  void throw_if_failed() const;
   /// What `gone` says became of it; nothing where it has ended without a word.
   std::optional<ProcessFates::Fate> wait_for_fate(int gone) const;
+  std::optional<int> find_silent(Mesh::Clock::time_point end);
 
   std::shared_ptr<ProcessFates> fates_;
+  /// Of whoever uses the mesh, but for `interrupt`. A message costs a thousand
+  /// times as much.
+  std::mutex using_mesh_;
   std::unique_ptr<Mesh> mesh_;
   std::shared_ptr<const Peers> peers_;
   PeerWatch watch_;
   bool is_looking_ = false;  ///< Since the last `wait`.
   int looks_ = 0;
-  bool failed_ = false;
+  std::mutex failing_;
+  std::atomic<bool> failed_ = false;  ///< Set after `reason_`.
   std::string reason_;
   std::map<std::pair<std::string, std::vector<int64_t>>, uint32_t> turns_;
   /// Who uses a tag, for it is a hash.

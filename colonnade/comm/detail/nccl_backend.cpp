@@ -37,7 +37,7 @@ class WorldOfNccl final : public World {
   }
 
   void abort(std::string_view message) noexcept override {
-    world_->fail(message);
+    world_->abort(message);
   }
   void look() override { world_->host().look(); }
   void leave() noexcept override { world_->leave(); }

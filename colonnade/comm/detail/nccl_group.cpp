@@ -38,6 +38,7 @@ class NcclGroup final : public Group {
     set_timeout(host_->timeout());
   }
   ~NcclGroup() override {
+    const auto use = world_->use();
     for (const auto& [peer, communicator] : communicators_) {
       communicator->close();
     }
@@ -65,6 +66,7 @@ class NcclGroup final : public Group {
     deadline_ = timeout().count() < 0 ? Clock::time_point::max()
                                       : Clock::now() + timeout();
     const bool is_pair = !call().is_collective() && size() > 2;
+    const auto use = world_->use();
     try {
       host_->agree(call());
       NcclCommunicator& communicator =
@@ -252,16 +254,27 @@ std::shared_ptr<NcclCommunicator> NcclWorld::open(at::Device device,
   return communicator;
 }
 
-void NcclWorld::fail(std::string_view message) noexcept {
+void NcclWorld::abort_communicators() noexcept {
   for (const auto& one : communicators_) {
     if (const auto communicator = one.lock()) {
       communicator->abort();
     }
   }
+}
+
+void NcclWorld::fail(std::string_view message) noexcept {
+  abort_communicators();
   host_->abort(message);
 }
 
+void NcclWorld::abort(std::string_view message) noexcept {
+  host_->abort(message);  // which a call in progress sees, and ends
+  const auto lock = use();
+  abort_communicators();
+}
+
 void NcclWorld::leave() noexcept {
+  const auto lock = use();
   for (const auto& one : communicators_) {
     if (const auto communicator = one.lock()) {
       communicator->close();

@@ -9,13 +9,15 @@
 #include "colonnade/core/api.h"
 
 #include <memory>
+#include <mutex>
 #include <string_view>
 #include <vector>
 
 namespace colonnade::detail {
 
 /// What the groups of one rank share: the world through which the hosts speak,
-/// and the communicators that end with it. One thread uses it.
+/// and the communicators that end with it. One thread uses it at a time, but
+/// for `abort`.
 class COLONNADE_API NcclWorld {
  public:
   /// queue_of  makes the queue of a rank's device
@@ -33,11 +35,20 @@ class COLONNADE_API NcclWorld {
   std::shared_ptr<NcclCommunicator> open(at::Device device,
                                          const nccl::UniqueId& id, int rank,
                                          int size);
-  /// Ends all, and the host's world for this rank.
+  /// Held by whoever uses communicators; `wait_until` of a holder looks whether
+  /// the world has failed.
+  std::unique_lock<std::mutex> use() { return std::unique_lock(using_); }
+
+  /// Ends all, and the host's world for this rank. The caller has `use()`.
   void fail(std::string_view message) noexcept;
+  /// The same, from any thread that has not.
+  void abort(std::string_view message) noexcept;
   void leave() noexcept;
 
  private:
+  void abort_communicators() noexcept;
+
+  std::mutex using_;
   WorldPtr host_;
   const nccl::Api& api_;
   at::DeviceType device_type_;

@@ -29,7 +29,7 @@ void ProcessFates::failed(std::string_view reason) noexcept {
 }
 
 void ProcessFates::tell(std::string_view fate) noexcept {
-  if (std::exchange(told_, true)) {
+  if (told_.exchange(true)) {
     return;
   }
   try {

@@ -4,6 +4,7 @@
 #include "colonnade/comm/rendezvous.h"
 #include "colonnade/core/api.h"
 
+#include <atomic>
 #include <chrono>
 #include <memory>
 #include <optional>
@@ -39,7 +40,7 @@ class COLONNADE_API ProcessFates {
 
   std::shared_ptr<Rendezvous> rendezvous_;
   int rank_;
-  bool told_ = false;
+  std::atomic<bool> told_ = false;
 };
 
 }  // namespace colonnade::detail

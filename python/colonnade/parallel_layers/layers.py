@@ -10,6 +10,7 @@ from torch.nn import init
 from .. import _core
 from .._core import InvalidArgument, ShardSpec
 from ..random import tensor_parallel_random
+from .mappings import copy_to_tensor_model_parallel_region
 from .utils import (
     TensorParallelAttributes,
     also_called,
@@ -271,6 +272,9 @@ class RowParallelLinear(_ParallelLinear):
                                leaves it
     sequence_parallel_enabled  the output is this rank's part of the sequence
                                along `sequence_dimension`
+    skip_bias_add              return (Y, bias), for a caller that fuses it;
+                               with sequence parallelism the bias's gradient is
+                               summed over the ranks
     reduce_output              False leaves each rank its partial sum
     reduce_dtype               in which partial sums are added up; None: that
                                of the product
@@ -317,6 +321,14 @@ class RowParallelLinear(_ParallelLinear):
             self.input_is_parallel, self.sequence_parallel_enabled,
             self.sequence_dimension, self.reduce_output, self.reduce_dtype,
             self.input_size, self.segments))
+
+    def _with_bias(self, y):
+        if not self.skip_bias_add:
+            return y
+        if self.bias is None or not self.sequence_parallel_enabled:
+            return y, self.bias
+        # The caller adds it to this rank's part of the sequence.
+        return y, copy_to_tensor_model_parallel_region(self.bias, self.group)
 
     def extra_repr(self):
         return (f"input_size={self.input_size}, "

@@ -12,6 +12,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <array>
 #include <chrono>
 #include <future>
 #include <memory>
@@ -107,6 +108,29 @@ TEST_F(PeerWatchTest, PeersSeeWhoHasEnded) {
   siginfo_t info{};
   waitid(P_PID, static_cast<id_t>(child_), &info, WEXITED | WNOWAIT);
   EXPECT_TRUE(peers_->has_ended(1));
+  EXPECT_EQ(peers_->how_it_ended(1), "its process died (signal 9)");
+}
+
+TEST(HostProcess, SaysHowItEnded) {
+  std::array<int, 2> gate{};
+  ASSERT_EQ(pipe(gate.data()), 0);
+  const pid_t child = fork();
+  if (child == 0) {
+    char go = 0;
+    _exit(read(gate[0], &go, 1) == 1 ? 3 : 4);
+  }
+  const HostProcess process(child, HostProcess::start_of(child));
+  EXPECT_EQ(process.how_it_ended(), "");
+  ASSERT_EQ(write(gate[1], "x", 1), 1);
+  siginfo_t info{};
+  waitid(P_PID, static_cast<id_t>(child), &info, WEXITED | WNOWAIT);
+  EXPECT_FALSE(process.lives());
+  EXPECT_EQ(process.how_it_ended(), " (exit status 3)");
+  waitpid(child, nullptr, 0);
+  EXPECT_THAT(process.how_it_ended(),
+              testing::AnyOf(" (exit status 3)", ""));  // by its pidfd, or not
+  close(gate[0]);
+  close(gate[1]);
 }
 
 }  // namespace

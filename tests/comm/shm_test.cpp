@@ -379,13 +379,13 @@ TEST(Shm, ARankThatIsKilledIsNamedByAllOthers) {
       if (rank != dead) {
         EXPECT_THAT(
             texts[static_cast<size_t>(rank)],
-            MatchesRegex(
-                concat("rank ", dead, " \\(process ", ranks.pid(dead),
-                       "\\) died (before its first call|(in|after) "
-                       "[a-z_]+\\(.*\\), call [0-9]+ of group \"all\")(; rank ",
-                       rank,
-                       " was in [a-z_]+\\(.*\\), call [0-9]+ of group "
-                       "\"all\" \\(ranks 0.*\\))?")))
+            MatchesRegex(concat(
+                "rank ", dead, " \\(process ", ranks.pid(dead),
+                "\\) died( \\(signal 9\\))? (before its first call|(in|after) "
+                "[a-z_]+\\(.*\\), call [0-9]+ of group \"all\")(; rank ",
+                rank,
+                " was in [a-z_]+\\(.*\\), call [0-9]+ of group "
+                "\"all\" \\(ranks 0.*\\))?")))
             << "on rank " << rank << " of " << size << ", run " << run;
       }
     }

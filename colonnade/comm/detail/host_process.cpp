@@ -1,11 +1,16 @@
 // colonnade/comm/detail/host_process.cpp
 #include "colonnade/comm/detail/host_process.h"
 
+#include "colonnade/core/error.h"
+
 #include <poll.h>
+#include <sys/ioctl.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <fstream>
+#include <optional>
 #include <sstream>
 #include <string>
 #include <utility>
@@ -17,7 +22,19 @@ namespace {
 struct ProcessStat {
   std::string state;
   uint64_t start = 0;
+  int status = 0;  ///< As of wait(2), where it has ended.
 };
+
+/// <linux/pidfd.h> of Linux 6.15, which tells it of a process that is gone.
+struct PidfdInfo {
+  static constexpr uint64_t kExit = 1 << 3;
+
+  uint64_t mask = kExit;
+  uint64_t group = 0;
+  uint32_t ids[11] = {};
+  int32_t status = 0;
+};
+constexpr unsigned long kGetPidfdInfo = _IOWR(0xff, 11, PidfdInfo);
 
 ProcessStat stat_of(pid_t pid) {
   std::ifstream file("/proc/" + std::to_string(pid) + "/stat");
@@ -35,6 +52,10 @@ ProcessStat stat_of(pid_t pid) {
     fields >> skipped;
   }
   fields >> stat.start;
+  for (int field = 23; field < 52; ++field) {
+    fields >> skipped;
+  }
+  fields >> stat.status;
   return stat;
 }
 
@@ -72,6 +93,24 @@ bool HostProcess::lives() const {
   }
   pollfd ended{handle_, POLLIN, 0};
   return poll(&ended, 1, 0) != 1;
+}
+
+std::string HostProcess::how_it_ended() const {
+  PidfdInfo info;
+  std::optional<int> status;
+  if (handle_ >= 0 && ioctl(handle_, kGetPidfdInfo, &info) == 0 &&
+      (info.mask & PidfdInfo::kExit) != 0) {
+    status = info.status;
+  } else if (const ProcessStat stat = stat_of(pid_);
+             stat.start == start_ && stat.state == "Z") {
+    status = stat.status;
+  }
+  if (!status) {
+    return {};
+  }
+  return WIFSIGNALED(*status)
+             ? concat(" (signal ", WTERMSIG(*status), ')')
+             : concat(" (exit status ", WEXITSTATUS(*status), ')');
 }
 
 bool HostProcess::is_stopped() const {

@@ -6,6 +6,7 @@
 #include <sys/types.h>
 
 #include <cstdint>
+#include <string>
 
 namespace colonnade::detail {
 
@@ -21,6 +22,9 @@ class COLONNADE_API HostProcess {
   ~HostProcess();
 
   bool lives() const;
+  /// " (signal 9)" or " (exit status 3)" of one that has ended; empty where the
+  /// system does not say, as one before Linux 6.15 once the parent has noticed.
+  std::string how_it_ended() const;
   /// Whether a signal has stopped it; not where a debugger has.
   bool is_stopped() const;
 

@@ -81,9 +81,8 @@ void MessageWorld::look() {
       fail_and_throw(fate->reason);
     }
   } else if (ended) {
-    fail_and_throw(concat(peers_->name(other),
-                          " is gone without a word; its process crashed or "
-                          "was killed"));
+    fail_and_throw(concat(peers_->name(other), " is gone without a word; ",
+                          peers_->how_it_ended(other)));
   }
 }
 
@@ -135,7 +134,7 @@ void MessageWorld::fail_since_gone(int64_t gone, const Call& call,
         concat(peers_->name(peer),
                " is gone: it closed its connection without a word, while rank ",
                rank, " waited for it in ", to_string(call), ", call ", number,
-               " of ", group, "; its process crashed or was killed"));
+               " of ", group, "; ", peers_->how_it_ended(peer)));
   }
   if (fate->returned) {
     fail_and_throw(has_returned({gone}, rank, call, number - 1, group));

@@ -41,6 +41,12 @@ bool Peers::has_ended(int rank) const {
   return peer(rank).visible && !peer(rank).process.lives();
 }
 
+std::string Peers::how_it_ended(int rank) const {
+  const std::string how = peer(rank).process.how_it_ended();
+  return how.empty() ? "its process crashed or was killed"
+                     : "its process died" + how;
+}
+
 bool Peers::is_stopped(int rank) const {
   return peer(rank).visible && peer(rank).process.is_stopped();
 }

@@ -24,6 +24,8 @@ class COLONNADE_API Peers {
   /// Whether the process of `rank`, on this host, has ended. False where that
   /// cannot be seen.
   bool has_ended(int rank) const;
+  /// "its process died (signal 9)", as far as that can be seen.
+  std::string how_it_ended(int rank) const;
   /// Whether a signal has stopped it, likewise.
   bool is_stopped(int rank) const;
   /// "rank 3 (host a, process 812)".

@@ -293,7 +293,9 @@ void ShmWatch::find_dead() {
     if (other != rank && !processes_[static_cast<size_t>(other)].lives() &&
         !board_.rank(other).left.load()) {
       fail(concat("rank ", other, " (process ", board_.rank(other).pid.load(),
-                  ") died ", last_seen(other)));
+                  ") died",
+                  processes_[static_cast<size_t>(other)].how_it_ended(), ' ',
+                  last_seen(other)));
       return;
     }
   }

@@ -242,7 +242,7 @@ class Bench {
 
 int run_bench(const BenchCommand& command) {
   install_caching_allocator();
-  on_launched_ranks(command.model.tp, [&](bool speaks) {
+  on_launched_ranks(command.model.tp, command.model.backend, [&](bool speaks) {
     Bench bench(command);
     bench.run();
     if (speaks) {

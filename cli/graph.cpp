@@ -120,7 +120,7 @@ int run_graph(const GraphCommand& command) {
     check_outside(command.model.folder, command.svg, "--svg");
   }
   install_caching_allocator();
-  on_launched_ranks(command.model.tp,
+  on_launched_ranks(command.model.tp, command.model.backend,
                     [&](bool speaks) { show_graph(command, speaks); });
   return kDone;
 }

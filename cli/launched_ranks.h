@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <functional>
 #include <optional>
+#include <string>
 
 namespace colonnade::cli {
 
@@ -11,9 +12,12 @@ namespace colonnade::cli {
 /// of the launcher that started this process, with parallel state in place, or,
 /// without one, once and outside of a rank.
 ///
-/// tp    the tensor-parallel size of launched ranks; empty: all of them
-/// body  takes whether this process speaks for all
-void on_launched_ranks(std::optional<int64_t> tp,
+/// tp       the tensor-parallel size of launched ranks; empty: all of them
+/// backend  a name of the backend table; empty: the one that fits
+/// body     takes whether this process speaks for all
+/// Errors   InvalidArgument where ranks of the backend are processes, and no
+///          launcher has started more than this one
+void on_launched_ranks(std::optional<int64_t> tp, const std::string& backend,
                        const std::function<void(bool speaks)>& body);
 
 /// Whether `mine` is true on any launched rank of the tensor-parallel group:

@@ -38,7 +38,7 @@ int run_run(const RunCommand& command) {
   install_caching_allocator();
   catch_interrupts();
   std::optional<TextWriter> writer;  // of the process that speaks
-  on_launched_ranks(command.model.tp, [&](bool speaks) {
+  on_launched_ranks(command.model.tp, command.model.backend, [&](bool speaks) {
     TracedDecoder decoder(load_traced_model(command.model));
     if (speaks) {
       writer.emplace(command.text);

@@ -72,6 +72,7 @@ void add_traced_model_options(CLI::App& app, TracedModelOptions& options) {
                  "Ranks that each matrix is split over; as many as it was "
                  "traced on, if not given")
       ->check(at_least(1));
+  add_backend_option(app, options.backend);
   app.add_flag_callback(
       "--no-optimize", [&options] { options.optimize = false; },
       "Run the graph as it was traced, call by call");

@@ -29,6 +29,7 @@ at::ScalarType dtype_named(const std::string& name);
 struct TracedModelOptions {
   std::string folder;
   std::optional<int64_t> tp;  ///< Empty: as traced.
+  std::string backend;
   bool optimize = true;
 };
 

@@ -45,6 +45,7 @@ struct TraceCommand {
   int64_t batch = 1;
   int64_t max_length = 0;
   std::string dtype;
+  std::string backend;
 };
 
 /// Never writes over anything but another traced model.
@@ -97,7 +98,7 @@ int run_trace(const TraceCommand& command) {
   trace_options.dynamic_dims = {{1}};
   trace_options.second_degree = second_degree(command.tp, options.num_heads());
   trace_options.optimize = false;  // it is not run
-  on_launched_ranks(command.tp, [&](bool speaks) {
+  on_launched_ranks(command.tp, command.backend, [&](bool speaks) {
     const trace::TensorParallelModel model = trace::parallel_model_trace(
         [&] {
           CachedLlama cached(options, command.batch, max_length);
@@ -129,6 +130,7 @@ Command add_trace(CLI::App& program) {
   app->add_option("--out", command->out, "The folder for the traced model")
       ->required();
   add_tp_option(*app, command->tp);
+  add_backend_option(*app, command->backend);
   app->add_option("--max-length", command->max_length,
                   "Positions that its cache holds; 0: as many as the model "
                   "was trained on")

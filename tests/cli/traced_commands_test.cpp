@@ -207,6 +207,9 @@ TEST_F(TracedCommandsTest, SayWhatIsWrongInOneLine) {
   expect_error({"graph", at("traced"), "--tp", "3"}, 2,
                "traced: does not run on 3 ranks, though on 1, as it was "
                "traced: ");
+  expect_error({"graph", at("traced"), "--tp", "2", "--backend", "gloo"}, 2,
+               "--backend gloo: its ranks are processes, and no launcher "
+               "started more than this one");
   expect_error({"bench", at("traced"), "--seq", "17"}, 2,
                "--seq is 17, but the cache of this model holds 16 positions");
   expect_error({"graph", at("traced"), "--profile", "--batch", "5"}, 2,

@@ -117,6 +117,16 @@ TEST(Launchers, SrunTrainsToTheLossesOfThreadRanks) {
                             slurm + "srun --mpi=pmi2 --overcommit -n 2 "});
 }
 
+TEST(Launchers, MpiTrainsUnderSrun) {
+  SKIP_WHERE(why_not("one_node_slurm.sh") + find_backend("mpi").why_not());
+  const std::string slurm = script("one_node_slurm.sh");
+  if (shell(slurm + "srun --mpi=list").out.find("pmix") == std::string::npos) {
+    GTEST_SKIP() << "this Slurm has no plugin for pmix";
+  }
+  expect_losses_of_threads({slurm + "srun --mpi=pmix --overcommit -n 2 "},
+                           "--backend mpi");
+}
+
 TEST(Launchers, TorchrunTrainsToTheLossesOfThreadRanks) {
   SKIP_WHERE(why_no_torchrun());
   expect_losses_of_threads({kTorchrun});
@@ -125,6 +135,14 @@ TEST(Launchers, TorchrunTrainsToTheLossesOfThreadRanks) {
 TEST(Launchers, TwoHostsTrainToTheLossesOfThreadRanks) {
   SKIP_WHERE(why_not("two_hosts.sh"));
   expect_losses_of_threads({script("two_hosts.sh") + "2 "});
+}
+
+TEST(Launchers, MpirunTrainsOnTwoHosts) {
+  SKIP_WHERE(why_not("two_hosts.sh") + why_no_mpirun() +
+             find_backend("mpi").why_not());
+  const std::string mpirun = script("two_hosts.sh") + "--mpirun 2 ";
+  expect_losses_of_threads({mpirun});
+  expect_losses_of_threads({mpirun}, "--backend mpi");
 }
 
 /// Every command on two processes: what thread ranks say, said once.

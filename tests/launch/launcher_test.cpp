@@ -69,6 +69,36 @@ TEST(Launcher, FindsTorchrunAndItsStore) {
   EXPECT_FALSE(place->serve);
 }
 
+TEST(Launcher, SeesOneJobOfMpirunOnAllItsHosts) {
+  const auto job_on = [](const char* daemon, const char* mpirun) {
+    return find({{"OMPI_COMM_WORLD_RANK", "1"},
+                 {"OMPI_COMM_WORLD_SIZE", "4"},
+                 {"OMPI_COMM_WORLD_LOCAL_SIZE", "2"},
+                 {"COLONNADE_MASTER", "node1:29400"},
+                 {"PMIX_NAMESPACE", "77"},
+                 {"PMIX_SERVER_URI2", daemon},
+                 {"OMPI_MCA_orte_hnp_uri", mpirun}})
+        ->job;
+  };
+  EXPECT_EQ(job_on("76.0;tcp4://127.0.0.1:40001", "76.0;tcp://node1:50001"),
+            job_on("76.1;tcp4://127.0.0.1:40002", "76.0;tcp://node1:50001"));
+  EXPECT_NE(job_on("76.0;tcp4://127.0.0.1:40001", "76.0;tcp://node1:50001"),
+            job_on("76.0;tcp4://127.0.0.1:40001", "76.0;tcp://node1:50002"));
+}
+
+TEST(Launcher, TellsJobsOfMpichApartOnOneHostAndByTheUsersIdOnSeveral) {
+  const auto job_on = [](const char* local_size) {
+    return find({{"PMI_RANK", "1"},
+                 {"PMI_SIZE", "4"},
+                 {"MPI_LOCALNRANKS", local_size},
+                 {"COLONNADE_MASTER", "node1:29400"},
+                 {"COLONNADE_RUN_ID", "mine"}})
+        ->job;
+  };
+  EXPECT_EQ(job_on("2"), "mpi-mine");
+  EXPECT_NE(job_on("4"), "mpi-mine");
+}
+
 TEST(Launcher, ServesTheStoreOfTorchrunsVariablesOnRank0) {
   for (const int rank : {0, 1}) {
     const auto place = find({{"RANK", std::to_string(rank)},

@@ -156,7 +156,8 @@ std::string parent() {
   return concat(id, '-', field);
 }
 
-std::string job_of(const Launcher& launcher, const Reader& env) {
+/// Equal on the processes of a job, and only there.
+std::string job_of(const Launcher& launcher, bool one_host, const Reader& env) {
   if (&launcher == &kOwn) {
     return env.text("COLONNADE_RUN_ID");
   }
@@ -169,10 +170,13 @@ std::string job_of(const Launcher& launcher, const Reader& env) {
                   env.text("SLURM_STEP_ID"), '-',
                   env.text("SLURM_RESTART_COUNT"));
   }
+  // Of mpirun itself, not of its daemon on this host.
   const std::string job = env.text("PMIX_NAMESPACE");
-  return job.empty() ? "mpi-" + parent()
-                     : concat("mpi-", job, '-',
-                              hash_of(env.text("PMIX_SERVER_URI2")) & 0xffffff);
+  if (!job.empty()) {
+    return concat("mpi-", job, '-',
+                  hash_of(env.text("OMPI_MCA_orte_hnp_uri")) & 0xffffff);
+  }
+  return "mpi-" + (one_host ? parent() : env.text("COLONNADE_RUN_ID"));
 }
 
 /// Reads "host:port"; the host may be an IPv6 address in brackets.
@@ -273,7 +277,7 @@ std::optional<LauncherPlace> find_launcher(const Environment& environment) {
   place.one_host = launcher.local_size != nullptr
                        ? env.number(launcher.local_size) == place.size
                        : env.number("SLURM_STEP_NUM_NODES") == 1;
-  place.job = job_of(launcher, env);
+  place.job = job_of(launcher, place.one_host, env);
   find_store(place, launcher, env);
   return place;
 }

@@ -80,6 +80,15 @@ Introduction read(const std::string& text) {
   return result;
 }
 
+/// Which process numbers this process sees.
+std::string process_namespace() {
+  std::string name(64, '\0');
+  const ssize_t length =
+      readlink("/proc/self/ns/pid", name.data(), name.size());
+  name.resize(length > 0 ? static_cast<size_t>(length) : 0);
+  return name;
+}
+
 }  // namespace
 
 std::string host_identity() {
@@ -88,7 +97,7 @@ std::string host_identity() {
   name.resize(name.find('\0'));
   std::string boot;
   std::ifstream("/proc/sys/kernel/random/boot_id") >> boot;
-  return name + '/' + boot;
+  return concat(name, '/', boot, '/', process_namespace());
 }
 
 Neighbors meet_neighbors(const ProcessPlace& place,

@@ -11,8 +11,9 @@
 
 namespace colonnade {
 
-/// What `ProcessPlace::host` is for this process: containers of one kernel have
-/// names of their own.
+/// What `ProcessPlace::host` is for this process. Containers of one kernel are
+/// hosts of their own: their names differ, or they do not see each other's
+/// processes.
 COLONNADE_API std::string host_identity();
 
 /// Who is where, as all processes of a world tell each other.

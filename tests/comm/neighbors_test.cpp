@@ -6,6 +6,9 @@
 #include "tests/testing/temporary_folder.h"
 
 #include <gtest/gtest.h>
+#include <sched.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <array>
 #include <memory>
@@ -66,6 +69,44 @@ TEST_F(MeetNeighbors, RefusesDifferentBackends) {
             "backend: rank 0 is to use shm, gloo and rank 1 mpi; name the same "
             "on all ranks, or on none, in COLONNADE_BACKEND or where the "
             "program takes it");
+}
+
+/// host_identity() of a process in a new namespace of process numbers; empty
+/// where this machine allows none.
+std::string identity_in_a_container() {
+  std::array<int, 2> ends{};
+  EXPECT_EQ(pipe(ends.data()), 0);
+  const pid_t child = fork();
+  if (child == 0) {
+    const bool is_apart = unshare(CLONE_NEWPID) == 0 ||
+                          unshare(CLONE_NEWUSER | CLONE_NEWPID) == 0;
+    if (is_apart && fork() == 0) {
+      const std::string identity = host_identity();
+      const ssize_t written = write(ends[1], identity.data(), identity.size());
+      _exit(written > 0 ? 0 : 1);
+    }
+    _exit(0);
+  }
+  close(ends[1]);
+  std::string identity;
+  std::array<char, 512> text{};
+  for (ssize_t n; (n = read(ends[0], text.data(), text.size())) > 0;) {
+    identity.append(text.data(), static_cast<size_t>(n));
+  }
+  close(ends[0]);
+  waitpid(child, nullptr, 0);
+  return identity;
+}
+
+TEST(HostIdentity, IsThatOfProcessesWhoSeeEachOther) {
+  const std::string here = host_identity();
+  EXPECT_EQ(host_identity(), here);
+  const std::string there = identity_in_a_container();
+  if (there.empty()) {
+    GTEST_SKIP() << "this machine allows no namespaces";
+  }
+  EXPECT_NE(there, here);
+  EXPECT_EQ(there.substr(0, there.rfind('/')), here.substr(0, here.rfind('/')));
 }
 
 }  // namespace

@@ -4,6 +4,8 @@
 
 #include <torch/csrc/utils/pybind.h>
 
+#include <chrono>
+
 namespace colonnade::python {
 
 void bind_errors(pybind11::module_& m);
@@ -16,6 +18,9 @@ void bind_checkpoint(pybind11::module_& m);
 void bind_trace(pybind11::module_& m);
 void bind_torch_backend(pybind11::module_& m);
 void bind_torch_groups(pybind11::module_& m);
+
+/// A timeout in seconds as Python gives it; negative is for ever.
+std::chrono::milliseconds timeout_of(double seconds);
 
 /// Releases the interpreter while a function runs: ranks that wait for each
 /// other never hold it.

@@ -6,6 +6,7 @@
 #include "colonnade/comm/process_rendezvous.h"
 #include "colonnade/core/error.h"
 
+#include <algorithm>
 #include <string_view>
 #include <vector>
 
@@ -44,7 +45,7 @@ WorldPtr make_torch_world(const TorchPlace& place) {
                        .size = place.size,
                        .host = host_identity(),
                        .rendezvous = store_rendezvous(place.store),
-                       .timeout = place.timeout,
+                       .timeout = std::min(place.timeout, kLongestTimeout),
                        .network = place.network};
   const Neighbors neighbors =
       meet_neighbors(process, candidates(place.backend));

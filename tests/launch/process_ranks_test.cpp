@@ -160,6 +160,12 @@ TEST(ProcessRanks, AreToldWhereTheyNameDifferentBackends) {
   }
 }
 
+TEST(ProcessRanks, TakeAnyTimeout) {
+  for (const char* const backend : {"shm", "gloo"}) {
+    expect_success(run(mpirun, 2, "wait_without_limit", backend));
+  }
+}
+
 TEST(ProcessRanks, CollectivesMatchOneThreadOnSubgroups) {
   expect_success(run(srun, 4, "subgroups"));
 }

@@ -140,7 +140,7 @@ void run_process_rank(const LauncherPlace& found,
                      .size = launcher.size,
                      .host = host_identity(),
                      .rendezvous = nullptr,
-                     .timeout = options.timeout};
+                     .timeout = std::min(options.timeout, kLongestTimeout)};
   place.network = variable("COLONNADE_INTERFACE");
   if (place.network.empty()) {
     place.network = variable("GLOO_SOCKET_IFNAME");

@@ -109,7 +109,8 @@ def manual_seed(seed: int) -> None:
     """Seeds both generators of this rank; outside a rank torch's own."""
     seed &= 2**64 - 1
     _core.manual_seed(seed)
-    _process.seed(seed)
+    if not _core.inside_rank():
+        _process.seed(seed)
 
 
 def random_state() -> RandomState:

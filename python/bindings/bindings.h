@@ -17,6 +17,11 @@ void bind_trace(pybind11::module_& m);
 void bind_torch_backend(pybind11::module_& m);
 void bind_torch_groups(pybind11::module_& m);
 
+/// Throws the caller's mistake, or what is wrong on disk, that Python code has
+/// raised as the C++ error that it is; any other as it came. Called with the
+/// interpreter held.
+[[noreturn]] void throw_own(const pybind11::error_already_set& error);
+
 /// Releases the interpreter while a function runs: ranks that wait for each
 /// other never hold it.
 using ReleaseGil = pybind11::call_guard<pybind11::gil_scoped_release>;

@@ -132,6 +132,16 @@ def test_what_func_raises_reaches_the_caller():
         trace.parallel_model_trace(func, torch.ones(1), tp_degree=2)
 
 
+class Disagreeing(Mlp):
+    def forward(self, x):
+        return super().forward(x[:2 + ps.get_tensor_model_parallel_rank()])
+
+
+def test_errors_name_the_layer():
+    with pytest.raises(colonnade.CommError, match=r"sum\) by layer down but"):
+        trace.parallel_model_trace(Disagreeing, torch.ones(4, 8), tp_degree=2)
+
+
 def test_func_must_return_a_module():
     with pytest.raises(TypeError, match="expected a torch.nn.Module, not "
                                         "<class 'int'>"):

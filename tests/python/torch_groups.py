@@ -65,6 +65,21 @@ torch.manual_seed(5)
 torch.nn.functional.dropout(torch.ones(100))
 assert torch.equal(torch.rand(1), after)  # the scope left no trace
 
+# torch.manual_seed begins that stream too, and fork_rng keeps it.
+def drawn_apart():
+    with colonnade.random.tensor_parallel_random():
+        return torch.rand(5)
+
+
+torch.manual_seed(5)
+first, second = drawn_apart(), drawn_apart()
+torch.manual_seed(5)
+assert torch.equal(drawn_apart(), first)
+with torch.random.fork_rng():
+    torch.manual_seed(6)
+    assert not torch.equal(drawn_apart(), second)
+assert torch.equal(drawn_apart(), second)
+
 # A scope within a scope draws on.
 def draws(inner):
     colonnade.manual_seed(5)

@@ -184,7 +184,7 @@ std::string Group::describe(const CallRecord& record) const {
 }
 
 void Group::set_timeout(std::chrono::milliseconds timeout) {
-  timeout_ = timeout;
+  timeout_ = std::min(timeout, kLongestTimeout);
 }
 
 void Group::all_reduce(at::Tensor& x, ReduceOp op) {

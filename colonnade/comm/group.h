@@ -21,6 +21,10 @@ namespace colonnade {
 inline constexpr std::chrono::milliseconds kDefaultTimeout =
     std::chrono::minutes(10);
 
+/// The longest timeout but for ever; longer ones are cut to it.
+inline constexpr std::chrono::milliseconds kLongestTimeout =
+    std::chrono::hours(24 * 365);
+
 /// An ordered set of ranks that exchange tensors.
 ///
 /// All members call the same collectives in the same order, with equal shapes
@@ -47,7 +51,8 @@ class COLONNADE_API Group : public torch::CustomClassHolder {
   /// The members' ranks in the world, in group order.
   const std::vector<int64_t>& ranks() const { return ranks_; }
   std::chrono::milliseconds timeout() const { return timeout_; }
-  /// How long a call may wait for a peer; negative is for ever.
+  /// How long a call may wait for a peer; negative is for ever, and more than
+  /// kLongestTimeout is that.
   void set_timeout(std::chrono::milliseconds timeout);
 
   /// Combines `x` over the group in place; equal bits on every rank.

@@ -36,11 +36,19 @@ void RankContext::add_group(GroupPtr group) {
   check_arg(find_group(group->name()) == nullptr,
             "RankContext: there is a group called \"", group->name(),
             "\" already; give the new one another name");
+  const std::lock_guard lock(changing_groups_);
   groups_.push_back(std::move(group));
 }
 
 void RankContext::remove_groups() {
-  groups_.clear();
+  std::vector<GroupPtr> gone;
+  const std::lock_guard lock(changing_groups_);
+  gone.swap(groups_);
+}
+
+std::vector<GroupPtr> RankContext::groups_seen_from_outside() const {
+  const std::lock_guard lock(changing_groups_);
+  return groups_;
 }
 
 const GroupPtr& RankContext::group(std::string_view name) const {

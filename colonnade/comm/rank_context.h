@@ -6,6 +6,7 @@
 #include "colonnade/core/api.h"
 
 #include <memory>
+#include <mutex>
 #include <string>
 #include <string_view>
 #include <typeindex>
@@ -40,6 +41,8 @@ class COLONNADE_API RankContext {
   void set_world(WorldPtr world);
 
   const std::vector<GroupPtr>& groups() const { return groups_; }
+  /// The same, for a thread that is not the rank's.
+  std::vector<GroupPtr> groups_seen_from_outside() const;
   void add_group(GroupPtr group);  ///< Under its own name.
   void remove_groups();
   /// The group called `name`; InvalidArgument says which groups there are and
@@ -63,6 +66,7 @@ class COLONNADE_API RankContext {
 
   WorldPtr world_;
   std::vector<GroupPtr> groups_;  // few: found by comparing names
+  mutable std::mutex changing_groups_;
   std::unordered_map<std::type_index, std::shared_ptr<void>> slots_;
 };
 

@@ -39,6 +39,11 @@ class COLONNADE_API NoSyncScope {
 /// gradient: every backward sums it over the tensor-parallel group before it is
 /// accumulated. For torch::nn modules (LayerNorm) between parallel layers; the
 /// layers of this library do it by themselves.
+///
+/// Asked again for the same group, it changes nothing; for another, gradients
+/// are summed over both. It holds for parameters that are frozen now, and for
+/// groups of the same name after initialize_model_parallel was called again. A
+/// clone() of the module does not have it: call this on the clone.
 COLONNADE_API void sum_gradients_over_sequence(torch::nn::Module& module,
                                                const GroupPtr& group = nullptr);
 

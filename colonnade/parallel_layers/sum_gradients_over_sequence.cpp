@@ -13,6 +13,7 @@
 
 #include <algorithm>
 #include <memory>
+#include <string>
 #include <vector>
 
 namespace colonnade::parallel_layers {
@@ -20,27 +21,55 @@ namespace {
 
 using at::Tensor;
 
-/// The parameters of a rank that have the hook already: a tied one, or one
-/// whose module is given twice, is summed once.
+/// The parameters of a rank that have the hook already, and of which group: a
+/// tied one, or one whose module is given twice, is summed once.
 class Hooked {
  public:
-  /// Whether `parameter` is new.
-  bool insert(const Tensor& parameter) {
-    std::erase_if(parameters_, [](const Weak& p) { return p.expired(); });
-    const auto same = [&](const Weak& p) {
-      return p._unsafe_get_target() == parameter.unsafeGetTensorImpl();
+  /// Whether `parameter` is new to the group `group`.
+  bool insert(const Tensor& parameter, const std::string& group) {
+    std::erase_if(hooks_, [](const Hook& h) { return h.parameter.expired(); });
+    const auto same = [&](const Hook& h) {
+      return h.group == group && h.parameter._unsafe_get_target() ==
+                                     parameter.unsafeGetTensorImpl();
     };
-    if (std::any_of(parameters_.begin(), parameters_.end(), same)) {
+    if (std::any_of(hooks_.begin(), hooks_.end(), same)) {
       return false;
     }
-    parameters_.emplace_back(parameter.getIntrusivePtr());
+    hooks_.push_back({Weak(parameter.getIntrusivePtr()), group});
     return true;
   }
 
  private:
   using Weak = c10::weak_intrusive_ptr<c10::TensorImpl>;
-  std::vector<Weak> parameters_;
+  struct Hook {
+    Weak parameter;
+    std::string group;
+  };
+  std::vector<Hook> hooks_;
 };
+
+/// Whether it has, or may come to have, a gradient.
+bool can_have_gradient(const Tensor& parameter) {
+  return (parameter.is_floating_point() || parameter.is_complex()) &&
+         !parameter.is_inference();
+}
+
+/// The group is found by name in each backward: it may have been made anew.
+void sum_gradient(const Tensor& parameter, const std::string& group) {
+  const RankContextPtr& context = RankContext::current();
+  if (!can_have_gradient(parameter) ||
+      !context->slot<Hooked>().insert(parameter, group)) {
+    return;
+  }
+  const bool is_trained = parameter.requires_grad();
+  parameter.set_requires_grad(true);  // or torch takes no hook
+  parameter.register_hook([context, group](const Tensor& grad) {
+    const RankContextScope scope(context);
+    return reduce_from_tensor_model_parallel_region(grad,
+                                                    context->group(group));
+  });
+  parameter.set_requires_grad(is_trained);
+}
 
 /// Layers that sum what they must by themselves.
 bool is_parallel_layer(const torch::nn::Module& module) {
@@ -49,19 +78,12 @@ bool is_parallel_layer(const torch::nn::Module& module) {
          module.as<ParallelEmbedding>() != nullptr;
 }
 
-void sum_gradients(torch::nn::Module& module, const GroupPtr& group) {
+void sum_gradients(torch::nn::Module& module, const std::string& group) {
   if (is_parallel_layer(module)) {
     return;
   }
-  const RankContextPtr& context = RankContext::current();
   for (const Tensor& parameter : module.parameters(/*recurse=*/false)) {
-    if (parameter.requires_grad() &&
-        context->slot<Hooked>().insert(parameter)) {
-      parameter.register_hook([context, group](const Tensor& grad) {
-        const RankContextScope scope(context);
-        return reduce_from_tensor_model_parallel_region(grad, group);
-      });
-    }
+    sum_gradient(parameter, group);
   }
   for (const std::shared_ptr<torch::nn::Module>& child : module.children()) {
     sum_gradients(*child, group);
@@ -75,7 +97,7 @@ void sum_gradients_over_sequence(torch::nn::Module& module,
   const GroupPtr resolved =
       detail::resolve_group(group, "sum_gradients_over_sequence");
   if (resolved->size() > 1) {
-    sum_gradients(module, resolved);
+    sum_gradients(module, resolved->name());
   }
 }
 

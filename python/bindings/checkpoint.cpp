@@ -1,5 +1,7 @@
 // python/bindings/checkpoint.cpp
 #include "bindings.h"
+#include "colonnade/checkpoint/detail/consensus.h"
+#include "colonnade/comm/call_site.h"
 #include "colonnade/parallel_layers/save_load.h"
 #include "module_mirror.h"
 #include "state_values.h"
@@ -49,6 +51,22 @@ void load_model(const Path& load_dir, const py::object& model,
   pl::load_model(load_dir, *mirror, model_key);
 }
 
+/// Runs a step of Python, which does not communicate, on every rank; if it
+/// raises on one, this raises on all.
+void load_together(const py::function& step) {
+  const py::gil_scoped_release release;
+  const CallSiteScope site(CallSite("load"));
+  const auto ranks = detail::CheckpointRanks::current("load");
+  detail::together(ranks.world, [&] {
+    const py::gil_scoped_acquire gil;
+    try {
+      step();
+    } catch (const py::error_already_set& error) {
+      throw_own(error);
+    }
+  });
+}
+
 void save_unsharded(const py::object& model, const Path& save_dir) {
   const ModuleMirror mirror = mirror_of(model);
   const py::gil_scoped_release release;
@@ -61,6 +79,7 @@ void bind_checkpoint(py::module_& m) {
   m.def("save", &save);
   m.def("load", &load);
   m.def("load_into", &load_into);
+  m.def("load_together", &load_together);
   m.def("load_model", &load_model);
   m.def("load_values", [](const Path& load_dir) {
     return dict_from(pl::load_values(load_dir));

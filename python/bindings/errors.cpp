@@ -6,6 +6,8 @@
 #include <torch/csrc/Exceptions.h>
 
 #include <exception>
+#include <string>
+#include <utility>
 
 namespace colonnade::python {
 namespace {
@@ -60,6 +62,17 @@ void translate_torch(std::exception_ptr error) {
 }
 
 }  // namespace
+
+void throw_own(const py::error_already_set& error) {
+  const std::string message = py::str(error.value());
+  if (error.matches(invalid_argument_class)) {
+    throw InvalidArgument(message);
+  }
+  if (error.matches(checkpoint_error_class)) {
+    throw CheckpointError(message);
+  }
+  throw error;
+}
 
 void bind_errors(py::module_& m) {
   error_class = make_class(m, "Error", "Everything that this library raises.",

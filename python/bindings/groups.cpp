@@ -34,6 +34,15 @@ double seconds(std::chrono::milliseconds time) {
 
 }  // namespace
 
+std::chrono::milliseconds timeout_of(double seconds) {
+  check_arg(!std::isnan(seconds),
+            "timeout: it is not a number; give seconds, or a negative number "
+            "for ever");
+  const std::chrono::duration<double> longest = kLongestTimeout;
+  return std::chrono::milliseconds(
+      std::llround(std::clamp(seconds, -1.0, longest.count()) * 1e3));
+}
+
 void bind_groups(py::module_& m) {
   py::class_<Group, GroupPtr>(
       m, "Group",
@@ -50,9 +59,7 @@ void bind_groups(py::module_& m) {
       .def("size", &Group::size, "How many ranks the group has.")
       .def_property(
           "timeout", [](const Group& g) { return seconds(g.timeout()); },
-          [](Group& g, double limit) {
-            g.set_timeout(std::chrono::milliseconds(std::llround(limit * 1e3)));
-          },
+          [](Group& g, double limit) { g.set_timeout(timeout_of(limit)); },
           "How long a call may wait for a peer, in seconds; negative is for "
           "ever.")
       .def(

@@ -23,7 +23,7 @@ LaunchOptions launch_options(int threads, std::string backend,
   LaunchOptions options{
       .threads = threads, .backend = std::move(backend), .pin = pin};
   if (timeout.has_value()) {
-    options.timeout = std::chrono::milliseconds(std::llround(*timeout * 1e3));
+    options.timeout = timeout_of(*timeout);
   }
   return options;
 }

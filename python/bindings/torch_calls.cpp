@@ -186,13 +186,15 @@ Reduction reduction_of(const RedOp& op, at::ScalarType dtype,
                        const char* method) {
   const bool is_float = at::isFloatingType(dtype) || at::isComplexType(dtype);
   const bool is_bool = dtype == at::kBool;
-  const char* const name = c10::getDtypeNames(dtype).first.c_str();
   switch (static_cast<RedOp::RedOpType>(op)) {
     case RedOp::SUM:
       return {is_bool ? ReduceOp::kMax : ReduceOp::kSum, false, is_bool};
     case RedOp::AVG:
-      check_arg(is_float, method, ": no average of ", name,
-                " tensors; sum, then divide as you want it rounded");
+      if (!is_float) {
+        throw InvalidArgument(
+            concat(method, ": no average of ", c10::getDtypeNames(dtype).first,
+                   " tensors; sum, then divide as you want it rounded"));
+      }
       return {ReduceOp::kSum, true, false};
     case RedOp::PRODUCT:
       return {is_bool ? ReduceOp::kMin : ReduceOp::kProduct, false, is_bool};

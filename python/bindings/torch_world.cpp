@@ -6,13 +6,22 @@
 #include "colonnade/comm/process_rendezvous.h"
 #include "colonnade/core/error.h"
 
+#include <algorithm>
+#include <string_view>
+#include <vector>
+
 namespace colonnade::python {
 namespace {
+
+std::vector<std::string_view> candidates(const std::string& name) {
+  return name.empty() ? std::vector<std::string_view>{"shm", "gloo"}
+                      : std::vector<std::string_view>{name};
+}
 
 const Backend& choose_backend(const std::string& name,
                               const Neighbors& neighbors) {
   if (name.empty()) {
-    return fitting_backend(neighbors);
+    return *neighbors.backend;
   }
   const Backend& backend = find_backend(name);
   const std::string why_not = backend.why_not();
@@ -21,6 +30,8 @@ const Backend& choose_backend(const std::string& name,
   check_arg(backend.make_process_world != nullptr,
             "torch.distributed: the ranks of ", name,
             " are threads; name a backend of processes in COLONNADE_BACKEND");
+  check_arg(neighbors.why_not_first.empty(), "torch.distributed: the backend ",
+            name, " cannot be used by ", neighbors.why_not_first);
   return backend;
 }
 
@@ -34,9 +45,10 @@ WorldPtr make_torch_world(const TorchPlace& place) {
                        .size = place.size,
                        .host = host_identity(),
                        .rendezvous = store_rendezvous(place.store),
-                       .timeout = place.timeout,
+                       .timeout = std::min(place.timeout, kLongestTimeout),
                        .network = place.network};
-  const Neighbors neighbors = meet_neighbors(process);
+  const Neighbors neighbors =
+      meet_neighbors(process, candidates(place.backend));
   process.sharing = neighbors.sharing;
   return choose_backend(place.backend, neighbors).make_process_world(process);
 }

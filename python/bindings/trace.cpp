@@ -62,6 +62,7 @@ trace::Traceable make_model(const SharedObject& func) {
   const py::gil_scoped_acquire gil;
   py::object made = (*func)();
   ModuleMirror mirror = mirror_of(made, Buffers::kAll);
+  py::module_::import("colonnade.parallel_layers").attr("name_layers")(made);
   made.attr("eval")();
   const SharedObject model = share(std::move(made));
   return {std::move(mirror), [model](const std::vector<IValue>& inputs) {

@@ -91,10 +91,16 @@ def initialize(tensor_model_parallel_size: int) -> None:
     _groups.update(groups)
 
 
+def _is_entered() -> bool:
+    """Whether the caller is in torch's world; a rank that is a thread of such a
+    process is not."""
+    return _world is not None and _core.world_id() == _world_id
+
+
 def finish() -> None:
     """Forgets the groups, but for those that are the program's own."""
     global _world
-    if _world is None:
+    if not _is_entered():
         return
     _core.leave_world()
     _world = None
@@ -115,16 +121,14 @@ def new_group(name: str, ranks: list[int]) -> None:
 
 
 def group_called(name: str) -> "dist.ProcessGroup | None":
-    """Torch's group of that name; None where ranks are not torch's, as those
-    that are threads of such a process."""
-    return (_groups.get(name)
-            if _world is not None and _core.world_id() == _world_id else None)
+    """Torch's group of that name; None where ranks are not torch's."""
+    return _groups.get(name) if _is_entered() else None
 
 
 def name_of(group: "dist.ProcessGroup") -> str:
     """What Colonnade calls one of torch's groups."""
     for name, known in _groups.items():
-        if known is group:
+        if known is group and _is_entered():
             return name
     raise _core.InvalidArgument(
         "tensor_model_parallel_group: the torch.distributed group is none of "

@@ -11,6 +11,7 @@ from .random import (
     manual_seed,
     random_state,
     set_random_state,
+    torch_is_seeded,
 )
 
 # A state of a rank's current generator carries the rank's whole state.
@@ -49,10 +50,12 @@ class _DefaultGenerator:
             _current().set_state(state)
 
     def manual_seed(self, seed: int) -> torch.Generator:
-        """Of a rank that is a thread both generators."""
-        if not _core.inside_rank():
-            return torch.default_generator.manual_seed(seed)
-        manual_seed(torch.Generator().manual_seed(seed).initial_seed())
+        """Of a rank both generators."""
+        if _core.inside_rank():
+            manual_seed(torch.Generator().manual_seed(seed).initial_seed())
+        else:
+            torch.default_generator.manual_seed(seed)
+            torch_is_seeded(torch.default_generator.initial_seed())
         return _current()
 
     def seed(self) -> int:

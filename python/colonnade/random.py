@@ -82,9 +82,11 @@ class _ProcessRandom:
         """Where `tensor_parallel` begins."""
         before = self._now()
         seed = torch.initial_seed() if self._seed is None else self._seed
-        torch.manual_seed(_core.tensor_parallel_seed(
+        seed = _core.tensor_parallel_seed(
             seed & (2**64 - 1), _core.get_tensor_model_parallel_rank())
-            & (2**63 - 1))
+        torch.default_generator.manual_seed(seed & (2**63 - 1))
+        if torch.cuda.is_initialized():
+            torch.cuda.manual_seed(seed & (2**63 - 1))
         states = self._now()
         self._set(before)
         return states
@@ -109,7 +111,15 @@ def manual_seed(seed: int) -> None:
     """Seeds both generators of this rank; outside a rank torch's own."""
     seed &= 2**64 - 1
     _core.manual_seed(seed)
-    _process.seed(seed)
+    if not _core.inside_rank():
+        _process.seed(seed)
+
+
+def torch_is_seeded(seed: int) -> None:
+    """To be called when a process has seeded torch's generators: a rank of
+    torch.distributed begins `tensor_parallel` anew, too."""
+    if _torch_groups.group_called("tp") is not None:
+        _process.seed(seed)
 
 
 def random_state() -> RandomState:

@@ -6,6 +6,7 @@ import torch
 
 from . import _core
 from ._core import TensorParallelModel
+from .parallel_layers.utils import also_called
 
 __all__ = [
     "TensorParallelModel",
@@ -15,6 +16,7 @@ __all__ = [
 ]
 
 
+@also_called(example_inputs="inputs")
 def parallel_model_trace(func, inputs, tp_degree=1, *, dynamic_dims=None,
                          allow_random=False, second_degree=None,
                          optimize=True) -> TensorParallelModel:
@@ -56,6 +58,7 @@ def parallel_model_save(model, save_dir) -> None:
     _core.save_model(model, save_dir)
 
 
+@also_called(model_dir="load_dir")
 def parallel_model_load(load_dir, tp_degree=None, *, namespaces=(),
                         optimize=True, device="cpu") -> TensorParallelModel:
     """Loads a traced model without the code of the model.

@@ -329,6 +329,18 @@ TEST(GroupFailures, ATimeoutNamesWhoDidNotCome) {
                   "come"));
 }
 
+TEST(GroupFailures, AnyTimeoutCanBeGiven) {
+  run_ranks(2, [](int rank) {
+    const GroupPtr group = make_world_group();
+    group->set_timeout(std::chrono::milliseconds::max());
+    EXPECT_EQ(group->timeout(), kLongestTimeout);
+    if (rank == 1) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    }
+    group->barrier();
+  });
+}
+
 TEST(GroupFailures, RanksThatGiveTheSameMemoryAreTold) {
   for (const int64_t n : {4, 4000}) {
     at::Tensor shared = at::zeros({n});

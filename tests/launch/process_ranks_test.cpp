@@ -144,6 +144,28 @@ TEST(ProcessRanks, RanksOfOneHostShareMemoryUnlessToldOtherwise) {
   }
 }
 
+TEST(ProcessRanks, AreToldWhereTheyNameDifferentBackends) {
+  RankProcesses ranks;
+  for (int rank = 0; rank < 2; ++rank) {
+    Variables variables = mpirun(rank, 2);
+    variables["COLONNADE_BACKEND"] = rank == 0 ? "shm" : "gloo";
+    ranks.start(variables, {"nothing"});
+  }
+  for (const RankResult& rank : ranks.finish()) {
+    EXPECT_EQ(rank.exit_code, 2) << rank.out;
+    EXPECT_THAT(rank.out,
+                HasSubstr("InvalidArgument: backend: rank 0 is to use shm and "
+                          "rank 1 gloo; name the same on all ranks, or on "
+                          "none, in COLONNADE_BACKEND"));
+  }
+}
+
+TEST(ProcessRanks, TakeAnyTimeout) {
+  for (const char* const backend : {"shm", "gloo"}) {
+    expect_success(run(mpirun, 2, "wait_without_limit", backend));
+  }
+}
+
 TEST(ProcessRanks, CollectivesMatchOneThreadOnSubgroups) {
   expect_success(run(srun, 4, "subgroups"));
 }

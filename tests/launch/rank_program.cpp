@@ -153,6 +153,14 @@ void wait_for_ever(int rank) {
   std::this_thread::sleep_for(std::chrono::hours(1));
 }
 
+void wait_a_little(int rank) {
+  const GroupPtr group = make_world_group();
+  if (rank == 1) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  }
+  group->barrier();
+}
+
 /// Microseconds of an all-reduce, the slowest rank's; the median of five.
 void measure(int rank) {
   const GroupPtr group = make_world_group();
@@ -211,10 +219,13 @@ int run(const std::string& scenario) {
       {"stop_1", [](int rank) { signal_1(rank, SIGSTOP); }},
       {"launch_again", [](int) {}},
       {"wait_for_ever", wait_for_ever},
+      {"wait_without_limit", wait_a_little},
       {"measure", measure},
   };
   LaunchOptions options;
-  options.timeout = std::chrono::seconds(30);
+  options.timeout = scenario == "wait_without_limit"
+                        ? std::chrono::milliseconds::max()
+                        : std::chrono::seconds(30);
   try {
     launch(
         [&](int rank) {

@@ -1,4 +1,5 @@
 // tests/parallel_layers/sum_gradients_over_sequence_test.cpp
+#include "colonnade/comm/rank_context.h"
 #include "colonnade/parallel_layers/average_gradients.h"
 #include "colonnade/parallel_layers/column_parallel_linear.h"
 #include "colonnade/parallel_layers/mappings.h"
@@ -106,6 +107,50 @@ TEST_P(SumGradientsOverSequenceTest, GivesSecondDerivatives) {
                                    {block.norm->weight})[0];
     };
     expect_close(second(split), second(whole));
+  });
+}
+
+/// The gradient of a norm's bias, of which each rank's part is its rank + 1.
+double bias_gradient(torch::nn::LayerNorm& norm, int64_t rank) {
+  norm->zero_grad();
+  norm(at::ones({rank + 1, kHidden})).sum().backward();
+  return norm->bias.grad()[0].item<double>();
+}
+
+TEST(SumGradientsOverSequence, HoldsForParametersThatAreFrozenAtFirst) {
+  run_tensor_parallel(2, [&](const GroupPtr& group) {
+    torch::nn::LayerNorm norm(torch::nn::LayerNormOptions({kHidden}));
+    norm->bias.set_requires_grad(false);
+    sum_gradients_over_sequence(*norm);
+    EXPECT_FALSE(norm->bias.requires_grad());
+    norm->bias.set_requires_grad(true);
+    EXPECT_EQ(bias_gradient(norm, group->rank()), 1 + 2);
+  });
+}
+
+TEST(SumGradientsOverSequence, SumsOverEachGroupOnce) {
+  run_on_ranks(4, [&] {
+    parallel_state::initialize_model_parallel(2);
+    const int64_t rank = RankContext::current()->world()->rank();
+    const GroupPtr columns =
+        parallel_state::new_group("columns", {rank % 2, rank % 2 + 2});
+    torch::nn::LayerNorm norm(torch::nn::LayerNormOptions({kHidden}));
+    for (int i = 0; i < 2; ++i) {
+      sum_gradients_over_sequence(*norm);
+      sum_gradients_over_sequence(*norm, columns);
+    }
+    EXPECT_EQ(bias_gradient(norm, rank), 1 + 2 + 3 + 4);
+  });
+}
+
+TEST(SumGradientsOverSequence, OutlivesItsGroup) {
+  run_tensor_parallel(2, [&](const GroupPtr& group) {
+    torch::nn::LayerNorm norm(torch::nn::LayerNormOptions({kHidden}));
+    sum_gradients_over_sequence(*norm);
+    parallel_state::destroy_model_parallel();
+    parallel_state::initialize_model_parallel(2);
+    sum_gradients_over_sequence(*norm);
+    EXPECT_EQ(bias_gradient(norm, group->rank()), 1 + 2);
   });
 }
 

@@ -236,6 +236,17 @@ def test_names_that_other_libraries_give_arguments_of_functions(tmp_path):
     run_tensor_parallel(2, body)
 
 
+@on_threads
+def test_names_that_other_libraries_give_arguments_of_tracing(tmp_path):
+    x = torch.ones(4, 6)
+    model = trace.parallel_model_trace(nn.Identity, example_inputs=x,
+                                       tp_degree=2)
+    trace.parallel_model_save(model, save_dir=tmp_path)
+    assert torch.equal(trace.parallel_model_load(model_dir=tmp_path)(x), x)
+    with refuses(TypeError, "example_inputs", "inputs"):
+        trace.parallel_model_trace(nn.Identity, inputs=x, example_inputs=x)
+
+
 @pytest.mark.parametrize("shape", [(12,), (5, 12), (2, 3, 4, 12)])
 def test_row_takes_inputs_of_any_rank(shape):
     torch.manual_seed(1)

@@ -325,6 +325,31 @@ def test_unsharded_keys_that_do_not_fit(tmp_path):
     run_tensor_parallel(2, body)
 
 
+@pytest.mark.parametrize("error, found", [
+    (colonnade.CheckpointError, "on rank 1: load_torch: there is no file"),
+    (colonnade.CheckpointError, "on rank 1: load_torch: .* is not a file of"),
+    (colonnade.InvalidArgument, "on rank 1: .* does not fit the model:"),
+    (colonnade.InvalidArgument, "on rank 1: .* holds a list; expected")])
+def test_a_torch_file_that_one_rank_cannot_load(error, found, tmp_path):
+    torch.save(dense().state_dict(), tmp_path / "0.pt")
+    if "is not" in found:
+        (tmp_path / "1.pt").write_bytes(b"no zip")
+    elif "does not fit" in found:
+        torch.save({"up.weight": torch.zeros(12, 8)}, tmp_path / "1.pt")
+    elif "holds" in found:
+        torch.save([1], tmp_path / "1.pt")
+
+    def body(rank):
+        model = Model()
+        before = whole_of(model)
+        with pytest.raises(error, match=found):
+            pl.load(tmp_path / f"{rank}.pt", model, sharded=False)
+        after = whole_of(model)
+        assert all(torch.equal(after[name], before[name]) for name in before)
+
+    run_tensor_parallel(2, body, seed=9)
+
+
 def test_unsharded_needs_a_model(tmp_path):
     def body(rank):
         with pytest.raises(colonnade.InvalidArgument, match="needs a model"):

@@ -281,6 +281,24 @@ def test_gradients_are_summed_once_however_often_that_is_asked():
     run_tensor_parallel(2, body)
 
 
+@pytest.mark.skipif(ON_PROCESSES, reason="makes threads its ranks")
+def test_gradients_are_summed_over_each_group_once():
+    def body(rank):
+        colonnade.parallel_state.initialize_model_parallel(2)
+        columns = colonnade.parallel_state.new_group(
+            "columns", [rank % 2, rank % 2 + 2])
+        module = Norm()
+        for _ in range(2):
+            pl.sum_gradients_over_sequence(module)
+            pl.sum_gradients_over_sequence(module, columns)
+        own = module.weight
+        module(torch.full((1, 2), rank + 1.0)).sum().backward()
+        assert module.weight is own
+        assert own.grad.tolist() == [10.0, 10.0]
+
+    colonnade.run_ranks(4, body)
+
+
 def test_a_split_input_that_is_no_tensor():
     def body(rank):
         model = colonnade.parallelize(Net(), {"embedding": "scatter_sequence"})

@@ -65,6 +65,21 @@ torch.manual_seed(5)
 torch.nn.functional.dropout(torch.ones(100))
 assert torch.equal(torch.rand(1), after)  # the scope left no trace
 
+# torch.manual_seed begins that stream too, and fork_rng keeps it.
+def drawn_apart():
+    with colonnade.random.tensor_parallel_random():
+        return torch.rand(5)
+
+
+torch.manual_seed(5)
+first, second = drawn_apart(), drawn_apart()
+torch.manual_seed(5)
+assert torch.equal(drawn_apart(), first)
+with torch.random.fork_rng():
+    torch.manual_seed(6)
+    assert not torch.equal(drawn_apart(), second)
+assert torch.equal(drawn_apart(), second)
+
 # A scope within a scope draws on.
 def draws(inner):
     colonnade.manual_seed(5)
@@ -109,16 +124,36 @@ pl.average_gradients(layer)
 dist.all_reduce(own, group=data)
 torch.testing.assert_close(layer.weight.grad, own / 2)
 
-# Thread ranks of such a process have groups and generators of their own.
+# Thread ranks of such a process have groups and generators of their own, and
+# leave those of the process alone.
 def on_thread(number):
     ps.initialize_model_parallel(2)
+    group = ps.get_tensor_model_parallel_group()
+    with pytest.raises(colonnade.InvalidArgument, match="none of"):
+        pl.RowParallelLinear(8, 8, tensor_model_parallel_group=tensor)
     colonnade.manual_seed(3)
     with colonnade.random.tensor_parallel_random():
-        return ps.get_tensor_model_parallel_group(), torch.rand(5)
+        draw = torch.rand(5)
+    ps.destroy_model_parallel()
+    return group, draw
 
 
-(group, one), (_, two) = colonnade.run_ranks(2, on_thread)
+def draw_beside(other):
+    colonnade.manual_seed(9)
+    result = other()
+    with colonnade.random.tensor_parallel_random():
+        return result, torch.rand(5)
+
+
+_, wanted = draw_beside(lambda: None)
+((group, one), (_, two)), drawn = draw_beside(
+    lambda: colonnade.run_ranks(2, on_thread))
 assert isinstance(group, colonnade.Group) and not torch.equal(one, two)
+assert torch.equal(drawn, wanted)
+assert ps.get_tensor_model_parallel_group() is tensor
+x = torch.ones(1)
+dist.all_reduce(x, group=tensor)
+assert x.item() == 2
 
 # Tracing and loading are collective, and each process keeps its part.
 def func():

@@ -101,12 +101,45 @@ def test_any_structure_goes_in_and_out():
     assert out["rows"] == 4
 
 
+class Bounded(nn.Module):
+    """Takes floats only as far as each goes."""
+
+    def forward(self, x, dropped, scale, fixed):
+        assert 0 < scale <= 1 and fixed == 3.0
+        x = nn.functional.dropout(x, dropped, self.training)
+        return x.reshape(x.size(1), x.size(0)) * scale * fixed
+
+
+@pytest.mark.parametrize("tp", [1, 2])
+def test_floats_vary_where_the_model_takes_others(tp):
+    x = torch.arange(8.0).view(2, 4)
+    model = trace.parallel_model_trace(Bounded, [x, 0.9, 0.9, 3.0], tp)
+    assert model.fixed_to_degree is None
+    other = torch.arange(15.0).view(5, 3)
+    for dropped, scale in (0.9, 0.9), (0.1, 0.25):
+        torch.testing.assert_close(model(other, dropped, scale, 3.0),
+                                   other.view(3, 5) * scale * 3)
+    with pytest.raises(colonnade.InvalidArgument, match=r"input 3: is 4\., but "
+                       r"the graph was recorded with 3\.0 and takes nothing else"):
+        model(x, 0.9, 0.9, 4.0)
+
+
 def test_what_func_raises_reaches_the_caller():
     def func():
         raise KeyError("no such model")
 
     with pytest.raises(KeyError, match="no such model"):
         trace.parallel_model_trace(func, torch.ones(1), tp_degree=2)
+
+
+class Disagreeing(Mlp):
+    def forward(self, x):
+        return super().forward(x[:2 + ps.get_tensor_model_parallel_rank()])
+
+
+def test_errors_name_the_layer():
+    with pytest.raises(colonnade.CommError, match=r"sum\) by layer down but"):
+        trace.parallel_model_trace(Disagreeing, torch.ones(4, 8), tp_degree=2)
 
 
 def test_func_must_return_a_module():

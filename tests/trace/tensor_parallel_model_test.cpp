@@ -185,6 +185,36 @@ TEST(TensorParallelModel, TakesAndGivesContainersAndNumbers) {
       HasSubstr("the model gives a tuple of 4, not a tensor; call forward"));
 }
 
+/// Takes floats only as far as each goes, and not all sizes at once.
+struct BoundedImpl : nn::Module {
+  Tensor forward(const Tensor& x, const Tensor& y, double fixed,
+                 double probability, double scale) {
+    check_arg(fixed == 3.0, "fixed is 3");
+    check_arg(0 < probability && probability <= 1, "no probability");
+    check_arg(x.size(0) == 4 || y.size(0) == 6, "one of both must stay");
+    return x.view({x.size(0), 1}) * scale +
+           torch::dropout(y, probability, is_training()).view({y.size(0)}) *
+               fixed;
+  }
+};
+TORCH_MODULE(Bounded);
+
+TEST(TensorParallelModel, AFloatVariesWhereTheModelTakesOthers) {
+  for (const int degree : {1, 2}) {
+    const Tensor y = torch::arange(6.0);
+    TensorParallelModel model = parallel_model_trace(
+        [] { return Bounded(); }, {torch::ones(4), y, 3.0, 0.9, 0.9}, degree);
+    EXPECT_FALSE(model.graph().fixed.has_value()) << *model.graph().fixed;
+    for (const double probability : {0.9, 0.2, 1.0}) {
+      const Tensor x = torch::arange(7.0);
+      expect_equal(model.forward({x, y, 3.0, probability, -5.0}).toTensor(),
+                   x.view({7, 1}) * -5.0 + y * 3.0);
+    }
+    EXPECT_THAT(call_error(model, {torch::ones(4), y, 2.0, 0.9, 0.9}),
+                HasSubstr("input 2"));
+  }
+}
+
 /// Throws on rank 1 alone, where the input says so: an op of the graph does.
 struct ThrowingImpl : nn::Module {
   ThrowingImpl() : embedding(pl::ParallelEmbeddingOptions(6, 2)) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "colonnade/comm/group.h"
+#include "colonnade/core/api.h"
 
 #include <concepts>
 #include <exception>
@@ -25,7 +26,7 @@ struct CheckpointRanks {
   ///
   /// what    the function that asks, for errors
   /// Errors  InvalidArgument in a world of several ranks without parallel state
-  static CheckpointRanks current(std::string_view what);
+  COLONNADE_API static CheckpointRanks current(std::string_view what);
 };
 
 /// Every rank's bytes, in rank order; only `bytes` for a null group.
@@ -36,12 +37,13 @@ std::vector<std::string> gather_bytes(const GroupPtr& group,
 std::string from_first(const CheckpointRanks& ranks, const std::string& text);
 
 /// What a rank reports after a step: nothing, or its error. Text for the wire.
-std::string report_error(const std::exception& error);
+COLONNADE_API std::string report_error(const std::exception& error);
 
 /// Throws on every rank if one reports an error: an exception of the type that
 /// the first failing rank has, with the message, and with the ranks' numbers
 /// unless all say the same.
-void throw_if_any(const GroupPtr& group, const std::string& report);
+COLONNADE_API void throw_if_any(const GroupPtr& group,
+                                const std::string& report);
 
 /// Runs `step`, which does not communicate, on every rank; if it throws on one,
 /// this throws on all.

@@ -2,6 +2,7 @@
 #include "colonnade/comm/detail/gloo_mesh.h"
 
 #include "colonnade/comm/detail/silence.h"
+#include "colonnade/comm/group.h"
 #include "colonnade/core/error.h"
 
 #include <ATen/core/Tensor.h>
@@ -34,8 +35,6 @@ constexpr std::chrono::milliseconds kConnecting = std::chrono::seconds(10);
 std::string name_of_connected(int rank) {
   return concat("gloo/connected/", rank);
 }
-
-constexpr std::chrono::milliseconds kForEver = std::chrono::hours(24 * 365);
 
 constexpr int kSilenceErrors[] = {ETIMEDOUT, EHOSTUNREACH, ENETUNREACH,
                                   EHOSTDOWN, ENETDOWN};
@@ -129,7 +128,7 @@ std::chrono::milliseconds left_until(Mesh::Clock::time_point end) {
 /// `limit` is over. Returns early where the work is aborted.
 void wait_for(c10d::Work& work, std::chrono::milliseconds limit) {
   // To c10d, 0 is the timeout of the group.
-  work.wait(std::clamp(limit, std::chrono::milliseconds(1), kForEver));
+  work.wait(std::clamp(limit, std::chrono::milliseconds(1), kLongestTimeout));
 }
 
 /// Whether Gloo's error is that of a connection to a host of which nothing is
@@ -147,7 +146,7 @@ bool is_silence(std::string_view error) {
 GlooMesh::GlooMesh(const ProcessPlace& place, bool local)
     : rendezvous_(place.rendezvous), size_(place.size), local_(local) {
   const std::chrono::milliseconds timeout =
-      place.timeout.count() < 0 ? kForEver : place.timeout;
+      place.timeout.count() < 0 ? kLongestTimeout : place.timeout;
   const NoPipeSignal guard;  // which Gloo's own thread inherits
   const NewConnections connections;
   try {
@@ -226,7 +225,7 @@ Mesh::Outcome GlooMesh::wait(Clock::time_point deadline) {
     try {
       if (goes_on) {
         wait_for(*transfers_[i].work, deadline == Clock::time_point::max()
-                                          ? kForEver
+                                          ? kLongestTimeout
                                           : left_until(deadline));
       }
     } catch (const std::exception& error) {  // which closes the connection

@@ -71,8 +71,7 @@ class Opening {
  public:
   explicit Opening(const ProcessPlace& place)
       : place_(place),
-        timeout_(place.timeout.count() >= 0 ? place.timeout
-                                            : std::chrono::hours(24 * 365)),
+        timeout_(place.timeout.count() >= 0 ? place.timeout : kLongestTimeout),
         deadline_(Clock::now() + timeout_) {}
 
   std::shared_ptr<ShmWatch> watch() {

@@ -27,6 +27,7 @@
 #include <string_view>
 #include <system_error>
 #include <utility>
+#include <vector>
 
 namespace colonnade::detail {
 namespace {
@@ -35,12 +36,23 @@ namespace {
 /// still want to know why it failed are quick.
 constexpr std::chrono::milliseconds kStay = std::chrono::seconds(3);
 
+std::vector<std::string_view> candidates(const std::string& requested) {
+  return requested.empty()
+             ? std::vector<std::string_view>{"nccl", "shm", "gloo"}
+             : std::vector<std::string_view>{requested};
+}
+
 const Backend& choose_backend(const LauncherPlace& place,
                               const std::string& requested,
                               const Neighbors& neighbors) {
   if (requested.empty()) {
-    const Backend& nccl = find_backend("nccl");
-    return nccl.why_not().empty() ? nccl : fitting_backend(neighbors);
+    if (find_backend("nccl").why_not().empty() &&
+        !neighbors.why_not_first.empty()) {
+      log(LogLevel::kWarning, concat("launch: the ranks do without nccl, which "
+                                     "cannot be used by ",
+                                     neighbors.why_not_first));
+    }
+    return *neighbors.backend;
   }
   const Backend& backend = find_backend(requested);
   check_arg(backend.why_not().empty(), "launch: the backend ", backend.name,
@@ -49,6 +61,8 @@ const Backend& choose_backend(const LauncherPlace& place,
             "launch: the ranks of ", backend.name, " are threads, and ",
             place.launcher, " started ", place.size,
             " processes; name another backend, or start one process");
+  check_arg(neighbors.why_not_first.empty(), "launch: the backend ",
+            backend.name, " cannot be used by ", neighbors.why_not_first);
   return backend;
 }
 
@@ -126,20 +140,19 @@ void run_process_rank(const LauncherPlace& found,
                      .size = launcher.size,
                      .host = host_identity(),
                      .rendezvous = nullptr,
-                     .timeout = options.timeout};
+                     .timeout = std::min(options.timeout, kLongestTimeout)};
   place.network = variable("COLONNADE_INTERFACE");
   if (place.network.empty()) {
     place.network = variable("GLOO_SOCKET_IFNAME");
   }
   try {
-    place.rendezvous = make_rendezvous(launcher, options.timeout);
-    const Neighbors neighbors = meet_neighbors(place);
+    place.rendezvous = make_rendezvous(launcher, place.timeout);
+    const std::string requested = options.backend.empty()
+                                      ? variable("COLONNADE_BACKEND")
+                                      : options.backend;
+    const Neighbors neighbors = meet_neighbors(place, candidates(requested));
     place.sharing = neighbors.sharing;
-    const Backend& backend =
-        choose_backend(launcher,
-                       options.backend.empty() ? variable("COLONNADE_BACKEND")
-                                               : options.backend,
-                       neighbors);
+    const Backend& backend = choose_backend(launcher, requested, neighbors);
     const CoreShares cores(neighbors.sharing, options.pin);
     log(LogLevel::kInfo,
         concat("launch: rank ", place.rank, " of ", place.size, ", started by ",

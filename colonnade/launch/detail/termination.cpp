@@ -13,6 +13,7 @@
 #include <exception>
 #include <optional>
 #include <utility>
+#include <vector>
 
 namespace colonnade::detail {
 namespace {
@@ -21,17 +22,14 @@ namespace {
 constexpr uint64_t kEnd = 1;
 constexpr uint64_t kTerminated = uint64_t{1} << 32;
 
-/// Read by the signal handler, so it stays.
+// Read by the signal handler, so they stay.
 int wakes = -1;
+pid_t watched = 0;
 
 void wake(uint64_t what) {
   const int error = errno;
   [[maybe_unused]] const ssize_t written = write(wakes, &what, sizeof(what));
   errno = error;
-}
-
-void on_sigterm(int) {
-  wake(kTerminated);
 }
 
 bool has_default_handler() {
@@ -45,6 +43,19 @@ void set_handler(void (*handler)(int)) {
   action.sa_handler = handler;
   action.sa_flags = SA_RESTART;
   sigaction(SIGTERM, &action, nullptr);
+}
+
+void end_by_sigterm() {
+  set_handler(SIG_DFL);
+  kill(getpid(), SIGTERM);
+}
+
+void on_sigterm(int) {
+  if (getpid() == watched) {
+    wake(kTerminated);
+  } else {  // a fork, which has the handler but not the thread
+    end_by_sigterm();
+  }
 }
 
 void watch(const RankContext& context,
@@ -66,8 +77,7 @@ void watch(const RankContext& context,
     report(text);
   } catch (const std::exception&) {  // ends without a word then
   }
-  set_handler(SIG_DFL);
-  kill(getpid(), SIGTERM);
+  end_by_sigterm();
 }
 
 }  // namespace
@@ -75,7 +85,8 @@ void watch(const RankContext& context,
 std::string place_of(const RankContext& context) {
   std::optional<CallRecord> latest;
   const Group* of = nullptr;
-  for (const GroupPtr& group : context.groups()) {
+  const std::vector<GroupPtr> groups = context.groups_seen_from_outside();
+  for (const GroupPtr& group : groups) {
     const std::optional<CallRecord> record = group->calls().peek();
     if (record && (!latest || record->begun_ns >= latest->begun_ns)) {
       latest = record;
@@ -88,12 +99,12 @@ std::string place_of(const RankContext& context) {
 }
 
 TerminationReport::TerminationReport(
-    RankContextPtr context, std::function<void(std::string_view)> report)
-    : installed_(has_default_handler()) {
-  if (!installed_) {
+    RankContextPtr context, std::function<void(std::string_view)> report) {
+  if (!has_default_handler() || (wakes = eventfd(0, EFD_CLOEXEC)) < 0) {
     return;
   }
-  wakes = eventfd(0, EFD_CLOEXEC);
+  installed_ = true;
+  watched = getpid();
   thread_ = std::thread([rank = std::move(context), tell = std::move(report)] {
     watch(*rank, tell);
   });

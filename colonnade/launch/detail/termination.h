@@ -1,6 +1,7 @@
 #pragma once
 
 #include "colonnade/comm/rank_context.h"
+#include "colonnade/core/api.h"
 
 #include <functional>
 #include <string>
@@ -17,8 +18,8 @@ std::string place_of(const RankContext& context);
 /// While it lives, SIGTERM, by which launchers end the ranks that outlive
 /// another, prints the rank and `place_of` it to standard error, and has
 /// `report` called with that, before it ends the process as ever. A program
-/// that handles or ignores SIGTERM keeps its way.
-class TerminationReport {
+/// that handles or ignores SIGTERM keeps its way, and so does a fork.
+class COLONNADE_API TerminationReport {
  public:
   TerminationReport(RankContextPtr context,
                     std::function<void(std::string_view)> report);

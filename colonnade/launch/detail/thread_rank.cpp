@@ -9,6 +9,7 @@
 #include "colonnade/core/settings.h"
 #include "colonnade/random/rank_random.h"
 
+#include <algorithm>
 #include <exception>
 #include <string_view>
 
@@ -63,7 +64,8 @@ std::vector<WorldPtr> make_local_worlds(std::string_view subject, int n,
             " cannot be used: ", backend.why_not());
   check_arg(backend.make_local_worlds != nullptr, subject, ": the ranks of ",
             backend.name, " are processes; use launch");
-  return backend.make_local_worlds(n, options.timeout);
+  return backend.make_local_worlds(n,
+                                   std::min(options.timeout, kLongestTimeout));
 }
 
 void run_rank(const RankContextPtr& context, c10::function_ref<void()> body,

@@ -193,6 +193,29 @@ std::vector<VaryingPlaces> named_dims(
   return varying;
 }
 
+/// The floats that may vary, each tried by itself: some lie in [0, 1], such as
+/// a probability.
+std::vector<VaryingFloat> find_floats(const std::vector<IValue>& leaves,
+                                      const InputSizes& example,
+                                      const TrySizes& try_sizes) {
+  std::vector<VaryingFloat> floats;
+  for (size_t leaf = 0; leaf < leaves.size(); ++leaf) {
+    if (!leaves[leaf].isDouble()) {
+      continue;
+    }
+    const double value = example.floats[leaf];
+    for (const double other : {1.5 * value + 0.25, value / 2}) {
+      InputSizes sizes = example;
+      sizes.floats[leaf] = other;
+      if (other != value && try_sizes(sizes)) {
+        floats.push_back({leaf, other});
+        break;
+      }
+    }
+  }
+  return floats;
+}
+
 }  // namespace
 
 InputSizes sizes_of(const std::vector<IValue>& leaves) {
@@ -243,15 +266,15 @@ int64_t value_at(const InputSizes& sizes, const Place& place) {
                        : sizes.dims[place.leaf][static_cast<size_t>(place.dim)];
 }
 
-std::vector<VaryingPlaces> find_varying(
-    const std::vector<IValue>& leaves,
-    const std::vector<std::vector<int64_t>>& dynamic, int64_t step,
-    const TrySizes& try_sizes) {
+Varying find_varying(const std::vector<IValue>& leaves,
+                     const std::vector<std::vector<int64_t>>& dynamic,
+                     int64_t step, const TrySizes& try_sizes) {
   const InputSizes example = sizes_of(leaves);
   const Search search(leaves, step, try_sizes);
-  std::vector<VaryingPlaces> varying;
+  Varying varying;
+  std::vector<VaryingPlaces>& places = varying.places;
   if (!dynamic.empty()) {
-    varying = named_dims(leaves, example, dynamic, step, try_sizes);
+    places = named_dims(leaves, example, dynamic, step, try_sizes);
   } else {
     std::map<int64_t, std::vector<Place>> by_size;
     for (size_t leaf = 0; leaf < leaves.size(); ++leaf) {
@@ -262,34 +285,51 @@ std::vector<VaryingPlaces> find_varying(
         }
       }
     }
-    for (const auto& [size, places] : by_size) {
-      search.add(places, varying);
+    for (const auto& [size, equal] : by_size) {
+      search.add(equal, places);
     }
   }
   for (size_t leaf = 0; leaf < leaves.size(); ++leaf) {
     if (leaves[leaf].isInt()) {
-      search.add({{leaf, -1}}, varying);
+      search.add({{leaf, -1}}, places);
     }
   }
   // Dims that vary apart may still not vary at once: fix the last ones.
-  while (varying.size() > 1 && !try_sizes(all_changed(example, varying, 0))) {
-    varying.pop_back();
+  while (places.size() > 1 && !try_sizes(all_changed(example, varying, 0))) {
+    places.pop_back();
+  }
+  varying.floats = find_floats(leaves, example, try_sizes);
+  while (!varying.floats.empty() &&
+         !try_sizes(all_changed(example, varying, 0))) {
+    varying.floats.pop_back();
   }
   return varying;
 }
 
-InputSizes all_changed(const InputSizes& example,
-                       const std::vector<VaryingPlaces>& varying,
+InputSizes all_changed(const InputSizes& example, const Varying& varying,
                        size_t choice) {
   InputSizes sizes = example;
-  for (const VaryingPlaces& variable : varying) {
+  for (const VaryingPlaces& variable : varying.places) {
     sizes = changed(std::move(sizes), variable.places,
                     variable.good[std::min(choice, variable.good.size() - 1)]);
   }
-  for (double& value : sizes.floats) {
-    value = 1.5 * value + 0.25;
+  for (const VaryingFloat& variable : varying.floats) {
+    sizes.floats[variable.leaf] = variable.good;
   }
   return sizes;
+}
+
+bool differs_only_in(const Varying& varying, const InputSizes& example,
+                     InputSizes sizes) {
+  for (const VaryingPlaces& variable : varying.places) {
+    for (const Place& place : variable.places) {
+      sizes = changed(std::move(sizes), {place}, value_at(example, place));
+    }
+  }
+  for (const VaryingFloat& variable : varying.floats) {
+    sizes.floats[variable.leaf] = example.floats[variable.leaf];
+  }
+  return sizes == example;
 }
 
 }  // namespace colonnade::trace::detail

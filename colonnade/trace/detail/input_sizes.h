@@ -42,27 +42,39 @@ struct VaryingPlaces {
   std::vector<int64_t> good;  ///< Values at which the model ran.
 };
 
+struct VaryingFloat {
+  size_t leaf = 0;
+  double good = 0;  ///< Another value at which the model ran.
+};
+
+struct Varying {
+  std::vector<VaryingPlaces> places;
+  std::vector<VaryingFloat> floats;
+};
+
 /// Whether the model runs at these sizes.
 using TrySizes = std::function<bool(const InputSizes&)>;
 
 /// Finds what may vary: sizes that are equal in the example are changed
-/// together first, then apart; one at which the model throws is fixed. At the
-/// end all are changed at once.
+/// together first, then apart; one at which the model throws is fixed, and so
+/// is a float. At the end all are changed at once.
 ///
 /// leaves   of the example
 /// dynamic  dims to vary, by tensor; empty: all of size 2 and more
 /// step     a number of which the model may need multiples
 /// Errors   InvalidArgument where `dynamic` names what does not exist, or the
 ///          model throws at a size that it names
-std::vector<VaryingPlaces> find_varying(
-    const std::vector<c10::IValue>& leaves,
-    const std::vector<std::vector<int64_t>>& dynamic, int64_t step,
-    const TrySizes& try_sizes);
+Varying find_varying(const std::vector<c10::IValue>& leaves,
+                     const std::vector<std::vector<int64_t>>& dynamic,
+                     int64_t step, const TrySizes& try_sizes);
 
 /// The example with every varying place at its `choice`-th good value (or the
-/// last that it has), and floats changed.
-InputSizes all_changed(const InputSizes& example,
-                       const std::vector<VaryingPlaces>& varying,
+/// last that it has), and every varying float at its own.
+InputSizes all_changed(const InputSizes& example, const Varying& varying,
                        size_t choice);
+
+/// Whether `sizes` differ from the example only in what varies.
+bool differs_only_in(const Varying& varying, const InputSizes& example,
+                     InputSizes sizes);
 
 }  // namespace colonnade::trace::detail

@@ -150,8 +150,7 @@ class Tracer {
   std::optional<TracingRanks> second_ranks_;
   std::vector<RankWeights> second_weights_;
   std::vector<Take> takes_;
-  std::vector<VaryingPlaces> varying_;
-  bool floats_vary_ = false;
+  Varying varying_;
 };
 
 std::vector<IValue> Tracer::inputs_at(const InputSizes& sizes) const {
@@ -189,11 +188,9 @@ void Tracer::take_all_sizes() {
   varying_ =
       find_varying(leaves_, options_.dynamic_dims, step,
                    [&](const InputSizes& sizes) { return try_take(sizes); });
-  floats_vary_ = std::ranges::any_of(
-      leaves_, [](const IValue& v) { return v.isDouble(); });
-  if (floats_vary_) {
-    floats_vary_ = try_take(all_changed(example_, varying_, 0));
-  }
+  std::erase_if(takes_, [&](const Take& take) {
+    return !differs_only_in(varying_, example_, take.sizes);
+  });
 }
 
 /// Records at the second degree. Returns why that cannot be done.
@@ -207,7 +204,7 @@ std::optional<std::string> Tracer::take_second_degree() {
                           options_.launch, kSecondSeed);
     second_weights_ = second_ranks_->weights(take(*second_ranks_, example_));
     const InputSizes changed = all_changed(example_, varying_, 0);
-    if (changed != example_ && (!varying_.empty() || floats_vary_)) {
+    if (changed != example_) {
       take(*second_ranks_, changed);
     }
   } catch (const std::exception& error) {
@@ -290,7 +287,7 @@ void Tracer::check_escapes() const {
 Graph Tracer::skeleton() const {
   Graph graph = takes_[0].recording.graph;
   graph.variables = {{"degree", ranks_.degree()}};
-  for (const VaryingPlaces& variable : varying_) {
+  for (const VaryingPlaces& variable : varying_.places) {
     const auto number = static_cast<int>(graph.variables.size());
     graph.variables.push_back(
         {concat("s", number - 1), value_at(example_, variable.places[0])});
@@ -303,10 +300,8 @@ Graph Tracer::skeleton() const {
       }
     }
   }
-  for (Input& input : graph.inputs) {
-    if (input.kind == Input::Kind::kFloat && floats_vary_) {
-      input.constant = {};
-    }
+  for (const VaryingFloat& variable : varying_.floats) {
+    graph.inputs[variable.leaf].constant = {};
   }
   return graph;
 }
@@ -314,7 +309,7 @@ Graph Tracer::skeleton() const {
 std::vector<int64_t> Tracer::variables_at(const InputSizes& sizes,
                                           int64_t degree) const {
   std::vector<int64_t> values = {degree};
-  for (const VaryingPlaces& variable : varying_) {
+  for (const VaryingPlaces& variable : varying_.places) {
     values.push_back(value_at(sizes, variable.places[0]));
   }
   return values;

@@ -55,7 +55,7 @@ def load(load_dir, model=None, model_key='model', sharded=True):
                 "load: sharded=False needs a model to fill; give model=")
         return _core.load(load_dir)
     if not sharded and _is_torch_file(load_dir):
-        _fill(model, load_torch(load_dir), f"load: {load_dir}")
+        _load_torch_file(load_dir, model)
         return {}
     return _core.load_into(load_dir, model, model_key, sharded)
 
@@ -93,7 +93,20 @@ def load_torch(path) -> dict:
 
 def _is_torch_file(path) -> bool:
     path = pathlib.Path(path)
-    return path.is_file() and path.suffix in (".pt", ".pth", ".bin", ".ckpt")
+    return (path.suffix in (".pt", ".pth", ".bin", ".ckpt")
+            and not path.is_dir())
+
+
+def _load_torch_file(path, model: nn.Module) -> None:
+    """Fills a model from whole tensors, once every rank can."""
+    wholes = {}
+
+    def read():
+        wholes.update(_fitting(load_torch(path), model, f"load: {path}"))
+
+    _core.load_together(read)
+    for name, tensor in _named_tensors(model).items():
+        _core.split_parameter(tensor, wholes[name].to(tensor.dtype))
 
 
 def _whole_shape(tensor: torch.Tensor) -> list[int]:
@@ -107,8 +120,12 @@ def _named_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
         keep_vars=True).items() if isinstance(tensor, torch.Tensor)}
 
 
-def _fill(model: nn.Module, wholes: dict, subject: str) -> None:
-    """Fills a model from whole tensors, or says all that does not fit."""
+def _fitting(wholes, model: nn.Module, subject: str) -> dict:
+    """The whole tensors of a model; InvalidArgument says all that does not
+    fit."""
+    if not isinstance(wholes, dict):
+        raise InvalidArgument(f"{subject} holds a {type(wholes).__name__}; "
+                              f"expected a module's state dict")
     tensors = _named_tensors(model)
     complaints = [f"\n  missing: {name}, {_whole_shape(tensor)} in the model"
                   for name, tensor in tensors.items() if name not in wholes]
@@ -122,8 +139,7 @@ def _fill(model: nn.Module, wholes: dict, subject: str) -> None:
     if complaints:
         raise InvalidArgument(f"{subject} does not fit the model:"
                               + "".join(complaints))
-    for name, tensor in tensors.items():
-        _core.split_parameter(tensor, wholes[name].to(tensor.dtype))
+    return wholes
 
 
 def _shown(value) -> "list[int] | str":

@@ -67,13 +67,19 @@ def sum_gradients_over_sequence(module: torch.nn.Module, group=None) -> None:
     a norm between sequence-parallel layers: from now on backward sums the
     gradients of its parameters over the tensor-parallel group, by one small
     all-reduce each. Submodules count; layers that are parallel by themselves
-    are left out, and so are modules that do it already."""
+    are left out, and so are modules that do it already. Asked again for
+    another group, gradients are summed over both."""
     name = group_name(group)
+    key = name or "tp"
     for part in module.modules():
-        if (is_parallel_layer(part) or hasattr(part, "_own_parameters")
+        if (is_parallel_layer(part)
+                or key in getattr(part, "_summed_groups", ())
                 or all(p is None for p in part._parameters.values())):
             continue
-        part._own_parameters = []  # those of the calls under way
+        if not hasattr(part, "_own_parameters"):
+            part._own_parameters = []  # those of the calls under way
+            part._summed_groups = set()
+        part._summed_groups.add(key)
         part.register_forward_pre_hook(
             functools.partial(_copy_parameters, name))
         part.register_forward_hook(_restore_parameters, always_call=True)

@@ -89,6 +89,14 @@ TEST_F(CommandsTest, TrainEvaluateAndGenerateAtAnyDegree) {
   EXPECT_THAT(rows, StartsWith("byte,margin\n"));
   EXPECT_EQ(std::count(rows.begin(), rows.end(), '\n'), 41);
 
+  const ProgramResult cut =
+      run_program({"generate", "--checkpoint", out, "--prompt", "tea",
+                   "--max-tokens", "4", "--tokens", "/dev/full"});
+  EXPECT_EQ(cut.exit_code, 1);
+  EXPECT_EQ(cut.err,
+            "colonnade: --tokens: /dev/full has not taken all tokens; see "
+            "whether its disk is full\n");
+
   const std::vector<std::string> drawn = {
       "--temperature", "1.5",  "--top-k", "20",
       "--top-p",       "0.99", "--seed",  "3"};

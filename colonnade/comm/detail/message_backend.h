@@ -6,15 +6,16 @@
 #include "colonnade/comm/detail/process_fates.h"
 #include "colonnade/comm/rendezvous.h"
 #include "colonnade/comm/world.h"
+#include "colonnade/core/api.h"
 
 #include <memory>
 
 namespace colonnade::detail {
 
 /// The world of a process that is one rank, over a mesh.
-WorldPtr make_message_world(const ProcessPlace& place,
-                            std::shared_ptr<ProcessFates> fates,
-                            std::unique_ptr<Mesh> mesh,
-                            std::shared_ptr<const Peers> peers);
+COLONNADE_API WorldPtr make_message_world(const ProcessPlace& place,
+                                          std::shared_ptr<ProcessFates> fates,
+                                          std::unique_ptr<Mesh> mesh,
+                                          std::shared_ptr<const Peers> peers);
 
 }  // namespace colonnade::detail

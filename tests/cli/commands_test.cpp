@@ -1,4 +1,6 @@
 // tests/cli/commands_test.cpp
+#include "colonnade/train/model_checkpoint.h"
+#include "colonnade/train/train_options.h"
 #include "tests/cli/run_program.h"
 #include "tests/testing/temporary_folder.h"
 
@@ -129,6 +131,26 @@ TEST_F(CommandsTest, AResumedRunTakesOverItsOptions) {
   EXPECT_THAT(output_of({"train", "--data", text, "--out", other, "--resume",
                          out + "/step_000006", "--steps", "7"}),
               HasSubstr("Done: step 7 of 7"));
+}
+
+TEST_F(CommandsTest, AResumedRunIsSplitAlongTheSequenceAsBefore) {
+  const auto is_split = [&] {
+    TrainOptions options;
+    options.take_state(read_checkpoint_info(find_checkpoint(out)).train);
+    return options.model.sequence_parallel();
+  };
+  output_of(train_arguments({"--steps", "2", "--sequence-parallel"}));
+  EXPECT_TRUE(is_split());
+  const auto resume = [&](const std::vector<std::string>& more) {
+    std::vector<std::string> arguments = {"train", "--data", text,
+                                          "--out", out,      "--resume"};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    output_of(arguments);
+  };
+  resume({"--steps", "3"});
+  EXPECT_TRUE(is_split());
+  resume({"--steps", "4", "--sequence-parallel=false"});
+  EXPECT_FALSE(is_split());
 }
 
 TEST_F(CommandsTest, CtrlCSavesAndEnds) {

@@ -38,7 +38,6 @@ Command add_doctor(CLI::App& program);
 
 inline constexpr int kDone = 0;
 inline constexpr int kFailed = 1;
-inline constexpr int kUsage = 2;          ///< The command line is wrong.
-inline constexpr int kInterrupted = 130;  ///< As shells say it of Ctrl-C.
+inline constexpr int kUsage = 2;  ///< The command line is wrong.
 
 }  // namespace colonnade::cli

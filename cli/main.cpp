@@ -33,7 +33,8 @@ constexpr const char* kFooter = R"(Begin with:
   colonnade doctor
 
 `colonnade COMMAND --help` has the options of a command and more examples.
-Exit codes: 0 done, 1 failed, 2 wrong command line, 130 ended by Ctrl-C.)";
+Exit codes: 0 done, 1 failed, 2 wrong command line, 130 ended by Ctrl-C,
+143 by SIGTERM.)";
 
 std::vector<std::string> option_names(const CLI::App& app) {
   std::vector<std::string> names;
@@ -49,6 +50,15 @@ std::string did_you_mean(const std::string& word,
                          const std::vector<std::string>& candidates) {
   const auto guess = closest(word, candidates);
   return guess ? "; did you mean " + *guess + "?" : "";
+}
+
+/// "a, b or c", of at least two.
+std::string list_of(const std::vector<std::string>& words) {
+  std::string list = words.front();
+  for (size_t i = 1; i < words.size(); ++i) {
+    list += (i + 1 < words.size() ? ", " : " or ") + words[i];
+  }
+  return list;
 }
 
 class Program {
@@ -131,8 +141,7 @@ class Program {
                  : concat("does not know what to do with '", word, "'");
     }
     if (&app == &app_) {
-      return "give a command: train, generate, evaluate, trace, run, graph or "
-             "bench";
+      return "give a command: " + list_of(command_names());
     }
     std::string text = error.what();
     text[0] = static_cast<char>(std::tolower(text[0]));

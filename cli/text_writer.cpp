@@ -46,11 +46,11 @@ void add_text_options(CLI::App& app, TextOptions& text) {
                  "A file for each token and how far its logit was ahead");
 }
 
-TextWriter::TextWriter(const TextOptions& options) : prompt_(options.prompt) {
-  if (!options.tokens_file.empty()) {
-    tokens_.open(options.tokens_file);
-    check_arg(tokens_.is_open(), "--tokens: cannot write ",
-              options.tokens_file);
+TextWriter::TextWriter(const TextOptions& options)
+    : prompt_(options.prompt), tokens_file_(options.tokens_file) {
+  if (!tokens_file_.empty()) {
+    tokens_.open(tokens_file_);
+    check_arg(tokens_.is_open(), "--tokens: cannot write ", tokens_file_);
     tokens_.precision(9);
     tokens_ << "byte,margin\n";
   }
@@ -70,6 +70,11 @@ bool TextWriter::add(const GeneratedToken& token) {
 
 int TextWriter::end() {
   print(text_.finish() + "\n");
+  if (tokens_.is_open()) {
+    tokens_.close();
+    check<Error>(!tokens_.fail(), "--tokens: ", tokens_file_,
+                 " has not taken all tokens; see whether its disk is full");
+  }
   return interrupt() == 0 ? kDone : 128 + interrupt();
 }
 

@@ -37,10 +37,12 @@ class TextWriter {
   void begin();  ///< Shows the prompt.
   /// Takes the next token; false where it shall be the last.
   bool add(const GeneratedToken& token);
-  int end();  ///< Returns the program's exit code.
+  /// Returns the program's exit code; Error where the file has not taken all.
+  int end();
 
  private:
   std::string prompt_;
+  std::string tokens_file_;
   std::ofstream tokens_;
   Utf8Stream text_;
 };

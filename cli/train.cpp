@@ -193,8 +193,8 @@ void take_over_checkpoint(TrainCommand& command, const ReadAgain& read_again) {
   command.options.take_state(info.train);
   command.seq_len = info.seq_len;
   command.eval_fraction = info.eval_fraction;
-  const bool sequence_parallel = command.options.model.sequence_parallel();
   read_again();
+  const bool sequence_parallel = command.options.model.sequence_parallel();
   command.options.model = info.model;
   command.options.model.sequence_parallel(sequence_parallel);
   command.options.resume_from = folder;

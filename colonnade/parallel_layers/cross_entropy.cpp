@@ -96,12 +96,13 @@ int64_t check_arguments(const Tensor& logits, const Tensor& target,
   if (target.is_meta()) {
     return whole;
   }
-  const Tensor bad =
-      target.ne(options.ignore_index)
-          .logical_and_(target.lt(0).logical_or_(target.ge(whole)));
+  // The limits may be beyond a narrow type of targets.
+  const Tensor ids = target.to(at::kLong);
+  const Tensor bad = ids.ne(options.ignore_index)
+                         .logical_and_(ids.lt(0).logical_or_(ids.ge(whole)));
   if (bad.any().item<bool>()) {
     throw InvalidArgument(concat(
-        kSubject, "target ", target.masked_select(bad)[0].item<int64_t>(),
+        kSubject, "target ", ids.masked_select(bad)[0].item<int64_t>(),
         " is outside the vocabulary [0, ", whole,
         "); targets without a loss are ignore_index, ", options.ignore_index));
   }

@@ -23,6 +23,7 @@ namespace {
 
 constexpr std::string_view kPrefix = "step_";
 constexpr std::string_view kPartial = ".partial";
+constexpr std::string_view kReplaced = ".old";
 constexpr const char* kLatest = "latest";
 
 [[noreturn]] void fail(const fs::path& path, const std::string& reason) {
@@ -72,13 +73,27 @@ void sync(const fs::path& path) {
   close(file);
 }
 
-void rename_and_sync(const fs::path& from, const fs::path& to) {
+void rename_entry(const fs::path& from, const fs::path& to) {
   std::error_code error;
   fs::rename(from, to, error);
   if (error) {
     fail(to, error.message());
   }
+}
+
+void rename_and_sync(const fs::path& from, const fs::path& to) {
+  rename_entry(from, to);
   sync(to.parent_path());
+}
+
+void write_and_sync(const fs::path& file, const std::string& text) {
+  std::ofstream out(file);
+  out << text;
+  out.close();
+  if (!out) {
+    fail(file, "it cannot take its text; see whether the disk is full");
+  }
+  sync(file);
 }
 
 }  // namespace
@@ -93,14 +108,21 @@ fs::path RunFolder::partial(int64_t step) const {
   return path_ / (folder_name(step) + std::string(kPartial));
 }
 
+fs::path RunFolder::replaced(int64_t step) const {
+  return path_ / (folder_name(step) + std::string(kReplaced));
+}
+
 void RunFolder::commit(int64_t step) const {
-  remove_folder(checkpoint(step));
+  if (fs::exists(checkpoint(step))) {
+    remove_folder(replaced(step));
+    rename_entry(checkpoint(step), replaced(step));
+  }
   rename_and_sync(partial(step), checkpoint(step));
+  remove_folder(replaced(step));
 
   const fs::path latest = path_ / kLatest;
   const fs::path fresh = path_ / (std::string(kLatest) + ".new");
-  std::ofstream(fresh) << folder_name(step) << '\n';
-  sync(fresh);
+  write_and_sync(fresh, folder_name(step) + '\n');
   rename_and_sync(fresh, latest);
 }
 
@@ -111,6 +133,9 @@ std::optional<fs::path> RunFolder::newest() const {
     return {};
   }
   fs::path folder = path_ / name;
+  if (!fs::exists(folder)) {
+    folder += kReplaced;
+  }
   check<CheckpointError>(
       fs::is_directory(folder), "RunFolder: ", (path_ / kLatest).string(),
       " names ", name, ", which is not there; name a checkpoint folder");
@@ -134,7 +159,9 @@ void RunFolder::prune(int64_t step, int64_t keep) const {
   std::erase_if(old, [&](int64_t other) { return other > step; });
   const auto count = static_cast<int64_t>(old.size());
   for (int64_t i = 0; i < count - keep; ++i) {
-    remove_folder(checkpoint(old[static_cast<size_t>(i)]));
+    const int64_t gone = old[static_cast<size_t>(i)];
+    remove_folder(checkpoint(gone));
+    remove_folder(replaced(gone));
   }
 }
 

@@ -12,8 +12,9 @@ namespace colonnade {
 /// the file `latest` with the name of the newest.
 ///
 /// A checkpoint is written into `step_<number>.partial` and renamed when it is
-/// whole, `latest` likewise, so that a run that dies at any point leaves a
-/// folder to resume from. Not collective: one rank calls.
+/// whole, `latest` likewise; one that it replaces is `step_<number>.old` until
+/// then. So a run that dies at any point leaves a folder to resume from. Not
+/// collective: one rank calls.
 class RunFolder {
  public:
   explicit RunFolder(std::filesystem::path path);
@@ -24,6 +25,8 @@ class RunFolder {
   std::filesystem::path checkpoint(int64_t step) const;
   /// Where to write it.
   std::filesystem::path partial(int64_t step) const;
+  /// Where the one that it replaces is meanwhile.
+  std::filesystem::path replaced(int64_t step) const;
 
   /// Makes `partial(step)` the checkpoint of `step`, in place of an older one
   /// of that step, and the newest.
@@ -31,7 +34,8 @@ class RunFolder {
   /// Errors  CheckpointError with the system's reason
   void commit(int64_t step) const;
 
-  /// What `latest` names; empty where there is no checkpoint.
+  /// What `latest` names, or what that was to replace; empty where there is no
+  /// checkpoint.
   ///
   /// Errors  CheckpointError where it names a checkpoint that is not there
   std::optional<std::filesystem::path> newest() const;

@@ -6,12 +6,11 @@
 #include <ATen/ops/empty.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cmath>
 #include <cstring>
 #include <fstream>
-#include <sstream>
-#include <utility>
 
 namespace colonnade {
 namespace {
@@ -23,9 +22,15 @@ std::string read_file(const std::filesystem::path& file) {
   std::ifstream in(file, std::ios::binary);
   check_arg(in.is_open(), "TextData: cannot open ", file.string(), ": ",
             std::strerror(errno));
-  std::ostringstream text;
-  text << in.rdbuf();
-  return std::move(text).str();
+  std::string text;
+  std::array<char, 1 << 16> piece;
+  do {
+    in.read(piece.data(), piece.size());
+    text.append(piece.data(), static_cast<size_t>(in.gcount()));
+  } while (in);
+  check_arg(!in.bad(), "TextData: cannot read all of ", file.string(), ": ",
+            std::strerror(errno));
+  return text;
 }
 
 /// The finalizer of splitmix64: every bit of `x` changes every bit of the

@@ -10,6 +10,7 @@
 namespace colonnade {
 namespace {
 
+const StateKey kSequenceParallel = "sequence_parallel";
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
 template <typename T>
@@ -64,6 +65,7 @@ void TrainOptions::check() const {
 StateDict TrainOptions::to_state() const {
   StateDict state;
   state[StateKey("seed")] = static_cast<int64_t>(seed);
+  state[kSequenceParallel] = model.sequence_parallel();
   for_each_entry(*this, [&](const char* name, auto value) {
     state[StateKey(name)] = value;
   });
@@ -72,6 +74,9 @@ StateDict TrainOptions::to_state() const {
 
 void TrainOptions::take_state(const StateDict& state) {
   seed = static_cast<uint64_t>(state.at(StateKey("seed")).to_int());
+  if (state.contains(kSequenceParallel)) {  // not where an older version saved
+    model.sequence_parallel(state.at(kSequenceParallel).to_bool());
+  }
   for_each_entry(*this, [&](const char* name, auto& value) {
     const StateValue& saved = state.at(StateKey(name));
     if constexpr (std::is_same_v<decltype(value), int64_t&>) {

@@ -39,9 +39,10 @@ struct TrainOptions {
   /// InvalidArgument names the first that is out of its range.
   void check() const;
 
-  /// What a checkpoint says of its run: all but the model and the paths.
+  /// What a checkpoint says of its run: all but the paths, and of the model
+  /// only whether it is split along the sequence.
   StateDict to_state() const;
-  /// Takes over what `to_state` gave; the model and the paths stay.
+  /// Takes over what `to_state` gave; all else stays.
   void take_state(const StateDict& state);
 };
 

@@ -21,7 +21,9 @@
 #include <torch/optim/adamw.h>
 
 #include <cmath>
+#include <memory>
 #include <utility>
+#include <vector>
 
 namespace colonnade {
 namespace {
@@ -83,7 +85,7 @@ class Trainer {
         optimizer_(make_optimizer(model_, options)) {
     parallel_layers::name_layers(*model_);
     if (!options_.resume_from.empty()) {
-      step_ = load_run(options_.resume_from, model_, optimizer_);
+      load();
       check_arg(step_ < options_.steps,
                 "train: ", options_.resume_from.string(), " is at step ", step_,
                 " already, and the run has ", options_.steps,
@@ -114,6 +116,19 @@ class Trainer {
   }
 
  private:
+  /// The optimizer keeps its own options: a run that is taken up again may have
+  /// been given others.
+  void load() {
+    std::vector<std::unique_ptr<torch::optim::OptimizerOptions>> own;
+    for (const auto& group : optimizer_.param_groups()) {
+      own.push_back(group.options().clone());
+    }
+    step_ = load_run(options_.resume_from, model_, optimizer_);
+    for (size_t i = 0; i < own.size(); ++i) {
+      optimizer_.param_groups()[i].set_options(std::move(own[i]));
+    }
+  }
+
   bool leads() const { return world_->rank() == 0; }
 
   bool is_due(int64_t every, bool last) const {

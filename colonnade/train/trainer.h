@@ -13,7 +13,8 @@ namespace colonnade {
 /// From one seed, weights and batches are the same at every tensor-parallel
 /// degree, and D data-parallel ranks see together what one sees with D times
 /// the batch. A resumed run goes on bit-equal at the degree it was saved at,
-/// and within rounding at another.
+/// and within rounding at another; its options count, not those of the
+/// checkpoint.
 ///
 /// data      may be shared by the ranks of a process
 /// observer  world rank 0 alone uses its own

@@ -1,4 +1,6 @@
 // tests/cli/commands_test.cpp
+#include "colonnade/train/model_checkpoint.h"
+#include "colonnade/train/train_options.h"
 #include "tests/cli/run_program.h"
 #include "tests/testing/temporary_folder.h"
 
@@ -89,6 +91,14 @@ TEST_F(CommandsTest, TrainEvaluateAndGenerateAtAnyDegree) {
   EXPECT_THAT(rows, StartsWith("byte,margin\n"));
   EXPECT_EQ(std::count(rows.begin(), rows.end(), '\n'), 41);
 
+  const ProgramResult cut =
+      run_program({"generate", "--checkpoint", out, "--prompt", "tea",
+                   "--max-tokens", "4", "--tokens", "/dev/full"});
+  EXPECT_EQ(cut.exit_code, 1);
+  EXPECT_EQ(cut.err,
+            "colonnade: --tokens: /dev/full has not taken all tokens; see "
+            "whether its disk is full\n");
+
   const std::vector<std::string> drawn = {
       "--temperature", "1.5",  "--top-k", "20",
       "--top-p",       "0.99", "--seed",  "3"};
@@ -121,6 +131,26 @@ TEST_F(CommandsTest, AResumedRunTakesOverItsOptions) {
   EXPECT_THAT(output_of({"train", "--data", text, "--out", other, "--resume",
                          out + "/step_000006", "--steps", "7"}),
               HasSubstr("Done: step 7 of 7"));
+}
+
+TEST_F(CommandsTest, AResumedRunIsSplitAlongTheSequenceAsBefore) {
+  const auto is_split = [&] {
+    TrainOptions options;
+    options.take_state(read_checkpoint_info(find_checkpoint(out)).train);
+    return options.model.sequence_parallel();
+  };
+  output_of(train_arguments({"--steps", "2", "--sequence-parallel"}));
+  EXPECT_TRUE(is_split());
+  const auto resume = [&](const std::vector<std::string>& more) {
+    std::vector<std::string> arguments = {"train", "--data", text,
+                                          "--out", out,      "--resume"};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    output_of(arguments);
+  };
+  resume({"--steps", "3"});
+  EXPECT_TRUE(is_split());
+  resume({"--steps", "4", "--sequence-parallel=false"});
+  EXPECT_FALSE(is_split());
 }
 
 TEST_F(CommandsTest, CtrlCSavesAndEnds) {

@@ -34,7 +34,8 @@ TEST(Usage, HelpTeaches) {
        {"Usage: colonnade", "train", "generate", "evaluate", "trace", "run",
         "graph", "bench",
         "Begin with:", "colonnade train --data book.txt --out run --tp 2",
-        "Exit codes: 0 done, 1 failed, 2 wrong command line"}) {
+        "Exit codes: 0 done, 1 failed, 2 wrong command line, 130 ended by "
+        "Ctrl-C,\n143 by SIGTERM."}) {
     EXPECT_THAT(result.out, HasSubstr(text));
   }
 }
@@ -98,7 +99,8 @@ TEST(Usage, AWrongWordGetsASuggestion) {
 TEST(Usage, AMissingOrWrongValueIsOneLine) {
   expect_usage_error({},
                      "colonnade: give a command: train, generate, evaluate, "
-                     "trace, run, graph or bench (colonnade --help lists all)");
+                     "trace, run, graph, bench or doctor (colonnade --help "
+                     "lists all)");
   expect_usage_error({"train", "--out", "x"},
                      "colonnade train: --data is required (colonnade train "
                      "--help lists all)");

@@ -176,7 +176,11 @@ TEST_F(MpiRanks, RefuseAnMpiOfOneThread) {
 TEST_F(MpiRanks, AreRefusedWhereAnotherLauncherStartedThem) {
   RankProcesses ranks;
   for (const char* const rank : {"0", "1"}) {
-    ranks.start({{"COLONNADE_RANK", rank},
+    // Open MPI makes a folder there, and fails where two do so at once.
+    const auto own_folder = ranks.folder().path() / rank;
+    std::filesystem::create_directory(own_folder);
+    ranks.start({{"TMPDIR", own_folder},
+                 {"COLONNADE_RANK", rank},
                  {"COLONNADE_WORLD_SIZE", "2"},
                  {"COLONNADE_LOCAL_WORLD_SIZE", "2"},
                  {"COLONNADE_RENDEZVOUS", ranks.folder().path() / "meet"},

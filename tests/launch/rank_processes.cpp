@@ -55,8 +55,7 @@ void RankProcesses::start(const Variables& variables,
   std::vector<std::string> words = {
       fs::read_symlink("/proc/self/exe").parent_path() / "rank_program"};
   words.insert(words.end(), arguments.begin(), arguments.end());
-  // Of their own, so that a test sees what the ranks leave there.
-  std::vector<std::string> settings = {"TMPDIR=" + folder_.path().string()};
+  std::vector<std::string> settings;
   for (char** variable = environ; *variable != nullptr; ++variable) {
     if (!is_launchers(*variable)) {
       settings.emplace_back(*variable);
@@ -65,6 +64,9 @@ void RankProcesses::start(const Variables& variables,
   for (const auto& [name, value] : variables) {
     settings.push_back(name + '=' + value);
   }
+  // Of their own, so that a test sees what the ranks leave there. The first
+  // setting of a name counts.
+  settings.push_back("TMPDIR=" + folder_.path().string());
 
   posix_spawn_file_actions_t actions;
   posix_spawn_file_actions_init(&actions);

@@ -33,6 +33,7 @@ namespace ps = parallel_state;
 using at::Tensor;
 using testing::expect_close;
 using testing::expect_throw;
+using testing::part;
 using testing::run_tensor_parallel;
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
@@ -268,6 +269,27 @@ TEST_P(ParallelCrossEntropyTest, TakesAnyShapeAndLayout) {
     const Tensor ones =
         gather_columns(logits.grad().transpose(0, 1), problem.logits);
     expect_close(ones, want.grad / token_weights(want.loss).unsqueeze(-1));
+  });
+}
+
+TEST_P(ParallelCrossEntropyTest, TakesTargetsOfNarrowTypes) {
+  run_tensor_parallel(GetParam(), [&](const GroupPtr& group) {
+    for (const auto& [vocabulary, dtype] : {std::pair{256, at::kByte},
+                                            {300, at::kByte},
+                                            {128, at::kChar},
+                                            {50257, at::kShort}}) {
+      const Problem problem = make_problem(vocabulary);
+      const Tensor narrow = problem.target.remainder(100).to(dtype);
+      const int64_t size =
+          (vocabulary + group->size() - 1) / group->size() * group->size();
+      const Tensor logits =
+          part(at::constant_pad_nd(problem.logits, {0, size - vocabulary}),
+               problem.logits.dim() - 1, group);
+      const auto loss = [&](const Tensor& target) {
+        return parallel_cross_entropy(logits, target, 0.0, kIgnore, vocabulary);
+      };
+      testing::expect_equal(loss(narrow), loss(narrow.to(at::kLong)));
+    }
   });
 }
 

@@ -100,6 +100,25 @@ def test_takes_a_timeout():
         colonnade.run_ranks(2, body, timeout=0.2)
 
 
+def test_takes_any_timeout():
+    def body(rank):
+        ps.initialize_model_parallel(2)
+        group = ps.get_tensor_model_parallel_group()
+        a_year = 365 * 24 * 3600
+        assert group.timeout == a_year
+        group.timeout = 1e12
+        assert group.timeout == a_year
+        group.timeout = -1e300
+        assert group.timeout < 0
+        with pytest.raises(colonnade.InvalidArgument, match="not a number"):
+            group.timeout = float("nan")
+        if rank == 1:
+            time.sleep(0.1)
+        group.barrier()
+
+    colonnade.run_ranks(2, body, timeout=float("inf"))
+
+
 def test_launch_makes_the_thread_ranks_asked_for():
     assert colonnade.launch(lambda rank: rank, threads=3) == [0, 1, 2]
 

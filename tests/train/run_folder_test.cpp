@@ -49,6 +49,33 @@ TEST_F(RunFolderTest, ACheckpointReplacesAnOlderOneOfItsStep) {
   EXPECT_FALSE(fs::exists(run.partial(7)));
 }
 
+TEST_F(RunFolderTest, ARunThatDiesWhileItReplacesKeepsTheOlderOne) {
+  write_and_commit(7, "old");
+  EXPECT_THROW(run.commit(7), CheckpointError);  // has written nothing
+  ASSERT_TRUE(run.newest());
+  std::string text;
+  std::ifstream(*run.newest() / "weights") >> text;
+  EXPECT_EQ(text, "old");
+  write_and_commit(7, "new");
+  EXPECT_EQ(run.newest(), run.checkpoint(7));
+  EXPECT_FALSE(fs::exists(run.replaced(7)));
+}
+
+TEST_F(RunFolderTest, AFullDiskLeavesTheNewestAsItIs) {
+  write_and_commit(1, "a");
+  fs::create_symlink("/dev/full", folder.path() / "latest.new");
+  try {
+    write_and_commit(2, "b");
+    FAIL();
+  } catch (const CheckpointError& error) {
+    EXPECT_EQ(error.what(),
+              "RunFolder: cannot write " +
+                  (folder.path() / "latest.new").string() +
+                  ": it cannot take its text; see whether the disk is full");
+  }
+  EXPECT_EQ(run.newest(), run.checkpoint(1));
+}
+
 TEST_F(RunFolderTest, APartialCheckpointDoesNotCount) {
   write_and_commit(1, "a");
   fs::create_directories(run.partial(2));

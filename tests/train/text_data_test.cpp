@@ -106,6 +106,8 @@ TEST_F(TextDataTest, SaysWhatIsWrongWithAFile) {
               HasSubstr("none: No such file or directory"));
   EXPECT_THAT(error_of(folder.path(), 8, 0.1),
               HasSubstr("is a folder; give a text file"));
+  EXPECT_EQ(error_of("/proc/self/mem", 8, 0.1),
+            "TextData: cannot read all of /proc/self/mem: Input/output error");
   EXPECT_THAT(error_of(file, 20, 0.1),
               HasSubstr("has 20 of its 200 bytes; windows of 20 tokens need at "
                         "least 21, so give a longer text or a smaller"));

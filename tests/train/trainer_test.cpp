@@ -165,6 +165,26 @@ TEST_F(TrainerTest, AResumedRunIsBitEqual) {
   EXPECT_EQ(losses, whole.losses);
 }
 
+TEST_F(TrainerTest, AResumedRunHasTheOptionsThatItIsGiven) {
+  options.model.sequence_parallel(true);
+  options.out = folder.path() / "run";
+  run({.tp = 2}, /*stop_after=*/5);
+  options.resume_from = *RunFolder(options.out).newest();
+  const auto resumed = [&](const char* out) {
+    options.out = folder.path() / out;
+    return run({.tp = 2}).losses;
+  };
+  const std::vector<double> as_before = resumed("as_before");
+  options.weight_decay = 10;
+  const std::vector<double> decayed = resumed("decayed");
+  EXPECT_EQ(decayed[0], as_before[0]);  // of the checkpoint's weights
+  EXPECT_GT(std::abs(decayed[1] - as_before[1]), 1e-3);
+  TrainOptions again;
+  again.take_state(read_checkpoint_info(find_checkpoint(options.out)).train);
+  EXPECT_EQ(again.weight_decay, 10);
+  EXPECT_TRUE(again.model.sequence_parallel());
+}
+
 TEST_F(TrainerTest, ResumesAtAnotherDegree) {
   const Recorder whole = run({.tp = 2});
   options.out = folder.path() / "run";

@@ -7,6 +7,7 @@
 #include "colonnade/comm/detail/process_fates.h"
 #include "colonnade/comm/rendezvous.h"
 #include "colonnade/comm/world.h"
+#include "colonnade/core/api.h"
 
 #include <memory>
 
@@ -15,10 +16,9 @@ namespace colonnade::detail {
 /// The world of a process that is one rank, over a mesh.
 ///
 /// heartbeat  of other hosts; null: they are not asked
-WorldPtr make_message_world(const ProcessPlace& place,
-                            std::shared_ptr<ProcessFates> fates,
-                            std::unique_ptr<Mesh> mesh,
-                            std::shared_ptr<const Peers> peers,
-                            std::unique_ptr<Heartbeat> heartbeat = nullptr);
+COLONNADE_API WorldPtr make_message_world(
+    const ProcessPlace& place, std::shared_ptr<ProcessFates> fates,
+    std::unique_ptr<Mesh> mesh, std::shared_ptr<const Peers> peers,
+    std::unique_ptr<Heartbeat> heartbeat = nullptr);
 
 }  // namespace colonnade::detail

@@ -19,6 +19,7 @@
 #include <memory>
 #include <numeric>
 #include <string>
+#include <string_view>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -96,8 +97,8 @@ class MessageGroup final : public Group {
           [&](Mesh& mesh) { start(mesh, static_cast<int>(world_rank(peer))); });
     } catch (const CommError&) {
       throw;
-    } catch (const std::exception&) {
-      fail_since_gone(world_rank(peer));
+    } catch (const std::exception& error) {
+      fail_since_gone(world_rank(peer), error.what());
     }
   }
 
@@ -133,8 +134,8 @@ class MessageGroup final : public Group {
     }
   }
 
-  [[noreturn]] void fail_since_gone(int64_t peer) {
-    world_->fail_since_gone(peer, call(), number_, text());
+  [[noreturn]] void fail_since_gone(int64_t peer, std::string_view why = {}) {
+    world_->fail_since_gone(peer, call(), number_, text(), why);
   }
 
   // Meetings: all members, or sender and receiver, compare their calls.

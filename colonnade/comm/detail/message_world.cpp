@@ -121,7 +121,8 @@ void MessageWorld::fail_and_throw(std::string_view reason) {
 }
 
 void MessageWorld::fail_since_gone(int64_t gone, const Call& call,
-                                   uint64_t number, const std::string& group) {
+                                   uint64_t number, const std::string& group,
+                                   std::string_view why) {
   const int peer = static_cast<int>(gone);
   const auto end = Mesh::Clock::now() + kForSilence;
   const auto fate = wait_for_fate(peer);
@@ -129,6 +130,12 @@ void MessageWorld::fail_since_gone(int64_t gone, const Call& call,
     // It may have found a host silent, and could not say so at a store there.
     if (const std::optional<int> silent = find_silent(end)) {
       fail_since_silent(*silent);
+    }
+    if (!why.empty() && !peers_->has_ended(peer)) {
+      fail_and_throw(
+          concat(backend(), ": rank ", rank, " cannot exchange messages with ",
+                 peers_->name(peer), " in ", to_string(call), ", call ", number,
+                 " of ", group, ": ", why.substr(0, why.find('\n'))));
     }
     fail_and_throw(
         concat(peers_->name(peer),

@@ -66,8 +66,12 @@ class MessageWorld {
   /// The same, since `gone` (a world rank) ended, or closed its connection,
   /// while this rank waited for it in `call`, number `number` of the group
   /// `group`.
+  ///
+  /// why  what the mesh says of it: the reason, where nothing shows that the
+  ///      peer is gone
   [[noreturn]] void fail_since_gone(int64_t gone, const Call& call,
-                                    uint64_t number, const std::string& group);
+                                    uint64_t number, const std::string& group,
+                                    std::string_view why = {});
   /// Since `wait` was interrupted.
   [[noreturn]] void fail_since_lost();
   /// Since nothing is heard of the host of `silent` (a world rank).

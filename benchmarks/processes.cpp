@@ -4,7 +4,9 @@
 //   mpirun -n 2 --bind-to core processes
 //   mpirun -n 2 --bind-to none processes
 //
-// Threads are two ranks of the first process, while the second one sleeps.
+// Threads are two ranks of the first process, while the second one sleeps. The
+// last column is no collective: each rank copies a tensor of the size shown in
+// its own memory, which a rank of an all_gather or a broadcast does at least.
 #include "benchmarks/measure.h"
 #include "benchmarks/process_pair.h"
 #include "colonnade/comm/rank_context.h"
@@ -107,6 +109,21 @@ Collectives gloo_itself(const std::string& file, int rank) {
           }};
 }
 
+/// Of all_gather and broadcast only.
+Collectives bare_copies() {
+  auto copy = [source = at::Tensor()](at::Tensor& whole) mutable {
+    if (!source.defined() || source.numel() != whole.numel()) {
+      source = at::ones_like(whole);
+    }
+    whole.copy_(source);
+  };
+  return {.all_reduce = {},
+          .all_gather = [copy](at::Tensor& whole,
+                               at::Tensor&) mutable { copy(whole); },
+          .reduce_scatter = {},
+          .broadcast = copy};
+}
+
 /// Seconds of one call, between writing the buffers and reading them, on this
 /// rank. The same calls without a collective are taken off.
 double time_calls(const Collectives& of, size_t what, int64_t bytes,
@@ -184,6 +201,8 @@ int run(int rounds) {
   contenders.push_back(open_mpi());
   names.emplace_back("Gloo");
   contenders.push_back(gloo_itself(path + "/itself", process));
+  names.emplace_back("copy");
+  contenders.push_back(bare_copies());
 
   const auto sample = [&](size_t which, size_t what, int64_t bytes, int calls) {
     MPI_Barrier(MPI_COMM_WORLD);
@@ -196,22 +215,24 @@ int run(int rounds) {
       std::printf("%s, 2 ranks, float32, %d rounds, median (quartiles)\n",
                   kNames[what], rounds);
     }
+    const bool only_copies = what == 1 || what == 3;
+    const size_t count = names.size() - (only_copies ? 0 : 1);
     for (const int64_t bytes : kBytes) {
       std::vector<std::vector<double>> samples(names.size());
       std::vector<int> calls;
-      for (size_t which = 0; which < names.size(); ++which) {
+      for (size_t which = 0; which < count; ++which) {
         int some = 2;  // the first ones are slow: twice
         some = calls_for(sample(which, what, bytes, some));
         calls.push_back(calls_for(sample(which, what, bytes, some)));
       }
       for (int round = 0; round < rounds; ++round) {
-        for (size_t which = 0; which < names.size(); ++which) {
+        for (size_t which = 0; which < count; ++which) {
           samples[which].push_back(sample(which, what, bytes, calls[which]));
         }
       }
       if (process == 0) {
         std::printf("  %-8s", bytes_text(static_cast<double>(bytes)).c_str());
-        for (size_t which = 0; which < names.size(); ++which) {
+        for (size_t which = 0; which < count; ++which) {
           std::printf("  %s %s", names[which].c_str(),
                       spread_text(spread_of(samples[which])).c_str());
         }

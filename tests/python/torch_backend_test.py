@@ -379,10 +379,12 @@ def call_back(rank):
         x = future.value()[0]
         return dist.all_reduce(x, async_op=True).get_future().wait()[0]
 
+    # All are made before any is called back: what callbacks call comes after
+    # them on every rank, and is the same whichever of them is first.
     futures = [dist.all_reduce(torch.ones(3), async_op=True).get_future()
-               .then(then).then(lambda future: future.value() + 1)
                for _ in range(5)]
-    for future in futures:
+    for future in [future.then(then).then(lambda future: future.value() + 1)
+                   for future in futures]:
         assert future.wait().tolist() == [5, 5, 5]
 
 

@@ -14,6 +14,8 @@
 
 #include <array>
 #include <chrono>
+#include <filesystem>
+#include <system_error>
 
 namespace colonnade::bench {
 namespace {
@@ -41,14 +43,22 @@ double slowest_process(double value) {
   return value;
 }
 
-std::string shared_folder() {
+SharedFolder::SharedFolder() {
   std::array<char, 64> folder{"/tmp/colonnade-bench-XXXXXX"};
   if (process() == 0) {
     check<Error>(mkdtemp(folder.data()) != nullptr,
                  "processes: cannot make a folder in /tmp");
   }
   MPI_Bcast(folder.data(), folder.size(), MPI_CHAR, 0, MPI_COMM_WORLD);
-  return folder.data();
+  path_ = folder.data();
+}
+
+SharedFolder::~SharedFolder() {
+  MPI_Barrier(MPI_COMM_WORLD);
+  if (process() == 0) {
+    std::error_code error;
+    std::filesystem::remove_all(path_, error);
+  }
 }
 
 WorldPtr world_of(const char* backend, const std::string& folder) {

@@ -15,8 +15,20 @@ inline constexpr int kRanks = 2;
 /// The larger of the two processes' values, on both.
 double slowest_process(double value);
 
-/// A new folder, the same on both; the first one is to remove it.
-std::string shared_folder();
+/// A new folder, the same on both. It is removed when both let go of it: keep
+/// it longer than what uses it.
+class SharedFolder {
+ public:
+  SharedFolder();
+  ~SharedFolder();
+  SharedFolder(const SharedFolder&) = delete;
+  SharedFolder& operator=(const SharedFolder&) = delete;
+
+  const std::string& path() const { return path_; }
+
+ private:
+  std::string path_;
+};
 
 /// The world of the two over a backend; they meet in `folder`.
 WorldPtr world_of(const char* backend, const std::string& folder);

@@ -27,7 +27,6 @@
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
-#include <filesystem>
 #include <memory>
 #include <string>
 #include <vector>
@@ -127,7 +126,8 @@ int run(int rounds) {
   check<Error>(processes == kRanks, "process_steps: start it with mpirun -n ",
                kRanks);
   at::set_num_threads(1);
-  const std::string folder = shared_folder();
+  const SharedFolder shared;  // goes last
+  const std::string& folder = shared.path();
   const std::array<WorldPtr, 2> worlds = {world_of("shm", folder),
                                           world_of("gloo", folder)};
   for (const Size& size : kSizes) {
@@ -159,10 +159,6 @@ int run(int rounds) {
   }
   for (const WorldPtr& world : worlds) {
     world->leave();
-  }
-  MPI_Barrier(MPI_COMM_WORLD);
-  if (process == 0) {
-    std::filesystem::remove_all(folder);
   }
   return 0;
 }

@@ -26,7 +26,6 @@
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
-#include <filesystem>
 #include <functional>
 #include <string>
 #include <vector>
@@ -186,7 +185,8 @@ int run(int rounds) {
   MPI_Comm_rank(MPI_COMM_WORLD, &process);
   MPI_Comm_size(MPI_COMM_WORLD, &size);
   check<Error>(size == kRanks, "processes: start it with mpirun -n ", kRanks);
-  const std::string path = shared_folder();
+  const SharedFolder shared;  // goes last
+  const std::string& path = shared.path();
   at::set_num_threads(1);
 
   std::vector<std::string> names = {"threads"};
@@ -243,10 +243,6 @@ int run(int rounds) {
   }
   for (const WorldPtr& world : worlds) {
     world->leave();
-  }
-  MPI_Barrier(MPI_COMM_WORLD);
-  if (process == 0) {
-    std::filesystem::remove_all(path);
   }
   return 0;
 }

@@ -133,8 +133,10 @@ void Heartbeat::say(int rank, std::string_view text, bool is_question) {
 
 void Heartbeat::serve(int wake, std::chrono::milliseconds pause) {
   const auto end = Clock::now() + pause;
+  bool accepts = true;
   for (;;) {
-    polled_.assign({{wake, POLLIN, 0}, {listener_.number(), POLLIN, 0}});
+    polled_.assign(
+        {{wake, POLLIN, 0}, {accepts ? listener_.number() : -1, POLLIN, 0}});
     for (const Caller& caller : callers_) {
       polled_.push_back({caller.socket.number(), POLLIN, 0});
     }
@@ -145,11 +147,15 @@ void Heartbeat::serve(int wake, std::chrono::milliseconds pause) {
     }
     const auto left =
         std::chrono::ceil<std::chrono::milliseconds>(end - Clock::now());
-    if (left.count() < 0 || poll(polled_.data(), polled_.size(),
-                                 static_cast<int>(left.count())) <= 0) {
+    if (left.count() < 0) {
       return;
     }
-    if (polled_[0].revents != 0) {
+    const int ready =
+        poll(polled_.data(), polled_.size(), static_cast<int>(left.count()));
+    if (ready < 0 && errno == EINTR) {
+      continue;
+    }
+    if (ready <= 0 || polled_[0].revents != 0) {
       return;
     }
     size_t next = 2;
@@ -164,17 +170,19 @@ void Heartbeat::serve(int wake, std::chrono::milliseconds pause) {
     std::erase_if(messages_, [](const Message& m) { return m.done; });
     std::erase_if(callers_, [](const Caller& c) { return c.done; });
     if (polled_[1].revents != 0) {
-      accept_caller();
+      accepts = accept_caller();
     }
   }
 }
 
-void Heartbeat::accept_caller() {
+bool Heartbeat::accept_caller() {
   Socket socket(accept4(listener_.number(), nullptr, nullptr,
                         SOCK_NONBLOCK | SOCK_CLOEXEC));
-  if (socket && callers_.size() < kMostCallers) {
+  const bool is_there = static_cast<bool>(socket);
+  if (is_there && callers_.size() < kMostCallers) {
     callers_.push_back({std::move(socket), {}});
   }
+  return is_there;
 }
 
 void Heartbeat::hear(Caller& caller) {

@@ -84,7 +84,8 @@ class COLONNADE_API Heartbeat {
   static Address parse(const std::string& text);
   std::string listen_at(const std::string& address);
   void say(int rank, std::string_view text, bool is_question);
-  void accept_caller();
+  /// False where there is none, or this process can have no more files.
+  bool accept_caller();
   void hear(Caller& caller);
   void go_on(Message& message, short events);
 

@@ -3,6 +3,7 @@
 
 #include "colonnade/comm/detail/silence.h"
 #include "colonnade/comm/detail/store_calls.h"
+#include "colonnade/comm/group.h"
 #include "colonnade/core/error.h"
 
 #include <torch/csrc/distributed/c10d/FileStore.hpp>
@@ -28,16 +29,12 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 constexpr std::chrono::milliseconds kNoTime{0};
-constexpr std::chrono::milliseconds kForEver = std::chrono::hours(24 * 365);
 
 /// What an exception of c10d says, without its stack.
 std::string first_line(const std::exception& error) {
   const std::string text = error.what();
   return text.substr(0, text.find('\n'));
 }
-
-/// How long the keeper of a store may take to answer one who has no time.
-constexpr std::chrono::milliseconds kAnswer = std::chrono::seconds(1);
 
 class StoreRendezvous final : public Rendezvous {
  public:
@@ -67,7 +64,7 @@ class StoreRendezvous final : public Rendezvous {
     for (;;) {
       const auto left =
           timeout.count() < 0
-              ? kForEver
+              ? kLongestTimeout
               : timeout - std::chrono::duration_cast<std::chrono::milliseconds>(
                               Clock::now() - start);
       const Value value = make<Value>(
@@ -103,7 +100,7 @@ class StoreRendezvous final : public Rendezvous {
       throw cannot_have(name, "the connection is lost");
     }
     try {
-      const auto least = hangs_ ? kNoTime : kAnswer;
+      const auto least = hangs_ ? kNoTime : detail::StoreCalls::kAnswer;
       std::optional<Result> result =
           calls_.make(std::move(call), std::max(patience, least));
       hangs_ = !result;

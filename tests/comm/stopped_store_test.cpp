@@ -87,6 +87,14 @@ TEST(StoppedStore, NobodyWaitsForIt) {
   EXPECT_EQ(rendezvous->get("name", std::chrono::seconds(9)), "value");
 }
 
+TEST(StoppedStore, IsLetGoOfWithTheRendezvousWhileItAnswers) {
+  const auto store = c10::make_intrusive<StoppableStore>();
+  for (int i = 0; i < 300; ++i) {
+    store_rendezvous(store)->set(std::to_string(i), "value");
+    ASSERT_EQ(store.use_count(), 1) << "after " << i;
+  }
+}
+
 TEST(StoppedStore, CanBeLetGoOf) {
   const auto store = c10::make_intrusive<StoppableStore>();
   auto rendezvous = store_rendezvous(store);

@@ -34,6 +34,7 @@ struct StoreCalls::Queue {
       call(*store);
       lock.lock();
       is_calling = false;
+      changed.notify_all();
     }
   }
 };
@@ -51,17 +52,17 @@ StoreCalls::StoreCalls(c10::intrusive_ptr<c10d::Store> store)
 }
 
 StoreCalls::~StoreCalls() {
-  bool hangs = false;
-  {
-    const std::lock_guard lock(queue_->mutex);
-    queue_->ends = true;
-    hangs = queue_->is_calling;
-  }
-  queue_->changed.notify_one();
-  if (hangs) {
-    queue_->thread.detach();
-  } else {
+  std::unique_lock lock(queue_->mutex);
+  queue_->ends = true;
+  queue_->calls.clear();  // nobody waits for them any more
+  queue_->changed.notify_all();
+  const bool returns = queue_->changed.wait_for(
+      lock, kAnswer, [&] { return !queue_->is_calling; });
+  lock.unlock();
+  if (returns) {
     queue_->thread.join();
+  } else {
+    queue_->thread.detach();
   }
 }
 
@@ -70,7 +71,7 @@ void StoreCalls::post(std::function<void(c10d::Store&)> call) {
     const std::lock_guard lock(queue_->mutex);
     queue_->calls.push_back(std::move(call));
   }
-  queue_->changed.notify_one();
+  queue_->changed.notify_all();
 }
 
 }  // namespace colonnade::detail

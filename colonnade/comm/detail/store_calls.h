@@ -18,8 +18,12 @@ namespace colonnade::detail {
 /// must not wait for ever.
 class StoreCalls {
  public:
+  /// How long a keeper may take to answer one who has no time.
+  static constexpr std::chrono::milliseconds kAnswer{1000};
+
   explicit StoreCalls(c10::intrusive_ptr<c10d::Store> store);
-  /// Leaves a call that does not return to itself.
+  /// Gives up calls that have not begun, and leaves one that does not return
+  /// within `kAnswer` to itself.
   ~StoreCalls();
   StoreCalls(const StoreCalls&) = delete;
   StoreCalls& operator=(const StoreCalls&) = delete;

@@ -127,7 +127,7 @@ TEST_F(HeartbeatTest, TellsAllWhoIsLost) {
 void send_as_a_stranger(Rendezvous& rendezvous, const std::string& text) {
   const std::string entry =
       rendezvous.get("heartbeat/0", std::chrono::seconds(1));
-  const Socket stranger(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  const Descriptor stranger(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
   sockaddr_in to{};
   to.sin_family = AF_INET;
   to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);

@@ -30,13 +30,13 @@ std::string new_token() {
 }
 
 /// -1 where there is none yet, and 0 where there will be none.
-ssize_t receive(const Socket& socket, char* to, size_t bytes) {
+ssize_t receive(const Descriptor& socket, char* to, size_t bytes) {
   const ssize_t count = recv(socket.number(), to, bytes, 0);
   const bool later = count < 0 && (errno == EAGAIN || errno == EINTR);
   return later ? -1 : std::max<ssize_t>(count, 0);
 }
 
-void take_off(std::string& unsent, const Socket& socket) {
+void take_off(std::string& unsent, const Descriptor& socket) {
   const ssize_t count =
       send(socket.number(), unsent.data(), unsent.size(), MSG_NOSIGNAL);
   if (count > 0) {
@@ -81,7 +81,7 @@ std::string Heartbeat::listen_at(const std::string& address) {
     return "nowhere";
   }
   auto* const bytes = reinterpret_cast<sockaddr*>(&here.bytes);
-  listener_ = Socket(
+  listener_ = Descriptor(
       socket(bytes->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
   std::array<char, NI_MAXSERV> port{};
   check<CommError>(
@@ -118,10 +118,10 @@ Heartbeat::Address Heartbeat::parse(const std::string& text) {
 void Heartbeat::say(int rank, std::string_view text, bool is_question) {
   const Address& to = addresses_[static_cast<size_t>(rank)];
   const auto* const bytes = reinterpret_cast<const sockaddr*>(&to.bytes);
-  Socket to_it(to.size == 0
-                   ? -1
-                   : socket(bytes->sa_family,
-                            SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+  Descriptor to_it(to.size == 0
+                       ? -1
+                       : socket(bytes->sa_family,
+                                SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
   if (to_it &&
       (connect(to_it.number(), bytes, to.size) == 0 || errno == EINPROGRESS)) {
     messages_.push_back({.rank = rank,
@@ -176,8 +176,8 @@ void Heartbeat::serve(int wake, std::chrono::milliseconds pause) {
 }
 
 bool Heartbeat::accept_caller() {
-  Socket socket(accept4(listener_.number(), nullptr, nullptr,
-                        SOCK_NONBLOCK | SOCK_CLOEXEC));
+  Descriptor socket(accept4(listener_.number(), nullptr, nullptr,
+                            SOCK_NONBLOCK | SOCK_CLOEXEC));
   const bool is_there = static_cast<bool>(socket);
   if (is_there && callers_.size() < kMostCallers) {
     callers_.push_back({std::move(socket), {}});

@@ -1,8 +1,8 @@
 // colonnade/comm/detail/heartbeat.h
 #pragma once
 
+#include "colonnade/comm/detail/descriptor.h"
 #include "colonnade/comm/detail/peers.h"
-#include "colonnade/comm/detail/socket.h"
 #include "colonnade/comm/rendezvous.h"
 #include "colonnade/core/api.h"
 
@@ -67,7 +67,7 @@ class COLONNADE_API Heartbeat {
   /// A connection to another, and what is still to be sent.
   struct Message {
     int rank;
-    Socket socket;
+    Descriptor socket;
     std::string unsent;
     bool is_question;
     bool connected = false;
@@ -76,7 +76,7 @@ class COLONNADE_API Heartbeat {
   };
   /// A connection of another, and what it has said.
   struct Caller {
-    Socket socket;
+    Descriptor socket;
     std::string heard;
     bool done = false;
   };
@@ -94,7 +94,7 @@ class COLONNADE_API Heartbeat {
   std::vector<Address> addresses_;  // by rank
   std::vector<int> asked_;
   int looks_ = 0;  ///< Of the wait.
-  Socket listener_;
+  Descriptor listener_;
   std::vector<Caller> callers_;
   std::vector<Message> messages_;
   std::vector<pollfd> polled_;

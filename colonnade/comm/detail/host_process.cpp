@@ -13,7 +13,6 @@
 #include <optional>
 #include <sstream>
 #include <string>
-#include <utility>
 
 namespace colonnade::detail {
 namespace {
@@ -63,42 +62,25 @@ ProcessStat stat_of(pid_t pid) {
 
 HostProcess::HostProcess(pid_t pid, uint64_t start) : pid_(pid), start_(start) {
 #ifdef SYS_pidfd_open
-  handle_ = static_cast<int>(syscall(SYS_pidfd_open, pid, 0));
-  if (handle_ >= 0 && start_of(pid) != start) {  // another by now
-    close(std::exchange(handle_, -1));
+  handle_ = Descriptor(static_cast<int>(syscall(SYS_pidfd_open, pid, 0)));
+  if (handle_ && start_of(pid) != start) {  // another by now
+    handle_ = Descriptor();
   }
 #endif
 }
 
-HostProcess::HostProcess(HostProcess&& other) noexcept {
-  *this = std::move(other);
-}
-
-HostProcess& HostProcess::operator=(HostProcess&& other) noexcept {
-  std::swap(pid_, other.pid_);
-  std::swap(start_, other.start_);
-  std::swap(handle_, other.handle_);
-  return *this;
-}
-
-HostProcess::~HostProcess() {
-  if (handle_ >= 0) {
-    close(handle_);
-  }
-}
-
 bool HostProcess::lives() const {
-  if (handle_ < 0) {
+  if (!handle_) {
     return start_of(pid_) == start_;
   }
-  pollfd ended{handle_, POLLIN, 0};
+  pollfd ended{handle_.number(), POLLIN, 0};
   return poll(&ended, 1, 0) != 1;
 }
 
 std::string HostProcess::how_it_ended() const {
   PidfdInfo info;
   std::optional<int> status;
-  if (handle_ >= 0 && ioctl(handle_, kGetPidfdInfo, &info) == 0 &&
+  if (handle_ && ioctl(handle_.number(), kGetPidfdInfo, &info) == 0 &&
       (info.mask & PidfdInfo::kExit) != 0) {
     status = info.status;
   } else if (const ProcessStat stat = stat_of(pid_);

@@ -1,6 +1,7 @@
 // colonnade/comm/detail/host_process.h
 #pragma once
 
+#include "colonnade/comm/detail/descriptor.h"
 #include "colonnade/core/api.h"
 
 #include <sys/types.h>
@@ -17,9 +18,6 @@ class COLONNADE_API HostProcess {
   HostProcess() = default;
   /// start  as `start_of(pid)` says while it lives
   HostProcess(pid_t pid, uint64_t start);
-  HostProcess(HostProcess&& other) noexcept;
-  HostProcess& operator=(HostProcess&& other) noexcept;
-  ~HostProcess();
 
   bool lives() const;
   /// " (signal 9)" or " (exit status 3)" of one that has ended; empty where the
@@ -35,7 +33,7 @@ class COLONNADE_API HostProcess {
  private:
   pid_t pid_ = 0;
   uint64_t start_ = 0;
-  int handle_ = -1;  ///< A pidfd, where the system has them.
+  Descriptor handle_;  ///< A pidfd, where the system has them.
 };
 
 }  // namespace colonnade::detail

@@ -1,10 +1,10 @@
 // colonnade/comm/detail/peer_watch.cpp
 #include "colonnade/comm/detail/peer_watch.h"
 
+#include "colonnade/core/detail/signals.h"
 #include "colonnade/core/error.h"
 
 #include <poll.h>
-#include <signal.h>
 #include <sys/eventfd.h>
 
 #include <cerrno>
@@ -24,10 +24,9 @@ PeerWatch::PeerWatch(std::shared_ptr<const Peers> peers,
       wake_(std::move(wake)),
       stopped_looks_(static_cast<size_t>(peers_->size())),
       ends_(eventfd(0, EFD_CLOEXEC)) {
-  check<CommError>(static_cast<bool>(ends_),
-                   "launch: cannot watch the other "
-                   "processes: ",
-                   std::strerror(errno));
+  check<CommError>(
+      static_cast<bool>(ends_),
+      "launch: cannot watch the other processes: ", std::strerror(errno));
   thread_ = std::thread([this] { run(); });
 }
 
@@ -42,10 +41,7 @@ std::string PeerWatch::lost() const {
 }
 
 void PeerWatch::run() {
-  // Signals are for the program's own threads.
-  sigset_t all;
-  sigfillset(&all);
-  pthread_sigmask(SIG_BLOCK, &all, nullptr);
+  block_signals();
   while (!pause()) {
     if (!has_lost()) {
       look();
@@ -63,26 +59,29 @@ bool PeerWatch::pause() {
 }
 
 void PeerWatch::look() {
-  find_told();
+  if (heartbeat_ != nullptr && heartbeat_->lost()) {
+    return set_lost(*heartbeat_->lost());
+  }
   const uint64_t wait = waits_.load(std::memory_order_relaxed);
   const bool is_new = wait != seen_wait_;
-  if (wait % 2 == 0 || is_new) {
+  if (is_new) {
     seen_wait_ = wait;
     looks_ = 0;
     stopped_looks_.assign(stopped_looks_.size(), 0);
   }
-  if (wait % 2 == 1 && !has_lost()) {
-    find_stopped(is_new);
+  if (wait % 2 == 0) {
+    return;
+  }
+  find_stopped();
+  if (!has_lost() && heartbeat_ != nullptr) {
+    find_silent(is_new);
+  }
+  if (!has_lost() && ++looks_ % kAsk == 0) {
+    read_rendezvous();
   }
 }
 
-void PeerWatch::find_told() {
-  if (heartbeat_ != nullptr && heartbeat_->lost()) {
-    set_lost(*heartbeat_->lost());
-  }
-}
-
-void PeerWatch::find_stopped(bool is_new_wait) {
+void PeerWatch::find_stopped() {
   for (int rank = 0; rank < peers_->size(); ++rank) {
     int& looks = stopped_looks_[static_cast<size_t>(rank)];
     looks = peers_->is_stopped(rank) ? looks + 1 : 0;
@@ -90,20 +89,21 @@ void PeerWatch::find_stopped(bool is_new_wait) {
       return tell_lost(peers_->name(rank) + " has been stopped by a signal");
     }
   }
-  if (heartbeat_ != nullptr) {
-    if (const auto rank = heartbeat_->look(is_new_wait)) {
-      return tell_lost(concat(
-          peers_->name(*rank), " has not answered for ",
-          std::chrono::duration_cast<std::chrono::seconds>(
-              Heartbeat::kSilentLooks * kPause)
-              .count(),
-          " s, though its host does: it has been stopped, or gets no core"));
-    }
+}
+
+void PeerWatch::find_silent(bool is_new_wait) {
+  constexpr auto kSilence = std::chrono::duration_cast<std::chrono::seconds>(
+      Heartbeat::kSilentLooks * kPause);
+  if (const auto rank = heartbeat_->look(is_new_wait)) {
+    tell_lost(concat(
+        peers_->name(*rank), " has not answered for ", kSilence.count(),
+        " s, though its host does: it has been stopped, or gets no core"));
   }
-  if (++looks_ % kAsk == 0) {
-    if (std::optional<std::string> reason = fates_->lost()) {
-      set_lost(std::move(*reason));
-    }
+}
+
+void PeerWatch::read_rendezvous() {
+  if (std::optional<std::string> reason = fates_->lost()) {
+    set_lost(std::move(*reason));
   }
 }
 

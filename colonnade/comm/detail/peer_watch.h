@@ -1,10 +1,10 @@
 // colonnade/comm/detail/peer_watch.h
 #pragma once
 
+#include "colonnade/comm/detail/descriptor.h"
 #include "colonnade/comm/detail/heartbeat.h"
 #include "colonnade/comm/detail/peers.h"
 #include "colonnade/comm/detail/process_fates.h"
-#include "colonnade/comm/detail/socket.h"
 #include "colonnade/core/api.h"
 
 #include <atomic>
@@ -56,8 +56,11 @@ class COLONNADE_API PeerWatch {
   void look();
   /// Until `kPause` is over or the watch ends, which it returns.
   bool pause();
-  void find_stopped(bool is_new_wait);
-  void find_told();
+  /// Of this host.
+  void find_stopped();
+  /// Of other hosts.
+  void find_silent(bool is_new_wait);
+  void read_rendezvous();
   void tell_lost(const std::string& reason);
   void set_lost(std::string reason);
 
@@ -74,7 +77,7 @@ class COLONNADE_API PeerWatch {
   mutable std::mutex mutex_;
   std::string reason_;
   std::atomic<bool> has_lost_ = false;
-  Socket ends_;         ///< An eventfd.
+  Descriptor ends_;     ///< An eventfd.
   std::thread thread_;  // last: it uses the others
 };
 

@@ -1,7 +1,7 @@
 // colonnade/comm/detail/store_calls.cpp
 #include "colonnade/comm/detail/store_calls.h"
 
-#include <signal.h>
+#include "colonnade/core/detail/signals.h"
 
 #include <condition_variable>
 #include <deque>
@@ -43,10 +43,7 @@ StoreCalls::StoreCalls(c10::intrusive_ptr<c10d::Store> store)
     : queue_(std::make_shared<Queue>()) {
   queue_->store = std::move(store);
   queue_->thread = std::thread([queue = queue_] {
-    // Signals are for the program's own threads.
-    sigset_t all;
-    sigfillset(&all);
-    pthread_sigmask(SIG_BLOCK, &all, nullptr);
+    block_signals();
     queue->run();
   });
 }

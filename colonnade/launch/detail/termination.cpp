@@ -1,6 +1,7 @@
 #include "colonnade/launch/detail/termination.h"
 
 #include "colonnade/comm/group.h"
+#include "colonnade/core/detail/signals.h"
 #include "colonnade/core/error.h"
 
 #include <sys/eventfd.h>
@@ -60,10 +61,7 @@ void on_sigterm(int) {
 
 void watch(const RankContext& context,
            const std::function<void(std::string_view)>& report) {
-  // Signals are for the program's own threads.
-  sigset_t all;
-  sigfillset(&all);
-  pthread_sigmask(SIG_BLOCK, &all, nullptr);
+  block_signals();
   uint64_t what = 0;
   while (read(wakes, &what, sizeof(what)) < 0 && errno == EINTR) {}
   if (what < kTerminated) {

@@ -68,7 +68,7 @@ class Channel {
   /// The member's place, for calls that need no buffer.
   Seat& seat() { return seat_; }
 
-  /// Passes `bytes` in chunks: `write(k, mine)` puts chunk k into this member's
+  /// Passes `chunks` chunks: `write(k, mine)` puts chunk k into this member's
   /// buffer, and `read(k, of)` takes it from `of[i]`, member i's.
   ///
   /// small  whether the one chunk is of Slot::kPayloadBytes or less

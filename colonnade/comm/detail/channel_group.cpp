@@ -111,9 +111,9 @@ void ChannelGroup::do_all_gather(at::Tensor& out, const at::Tensor& x) {
       });
 }
 
-/// Exchanges the size() parts of `x`, a piece of each at a time: `read(k,
-/// begin, length, of)` has those for this rank, `of[i]` from rank i, which
-/// begin at byte `begin` of the part.
+/// Exchanges the size() parts of `x`, a piece of each at a time: at
+/// `read(begin, length)`, `ins_[i]` is rank i's piece for this rank, bytes
+/// `begin` to `begin` + `length` of the part.
 template <typename Read>
 void ChannelGroup::exchange_parts(const at::Tensor& x, Read read) {
   const auto parts = static_cast<size_t>(size());

@@ -1,4 +1,5 @@
 // tests/comm/collectives_test.cpp
+#include "colonnade/comm/detail/channel.h"
 #include "colonnade/launch/launch.h"
 #include "tests/comm/check_collectives.h"
 #include "tests/comm/world_group.h"
@@ -61,6 +62,14 @@ TEST(LentTensors, MatchOneThread) {
     group->broadcast(root, 1);
     EXPECT_TRUE(at::equal(root, of[1]));
   });
+}
+
+TEST(Channel, HasAPieceForAnyNumberOfParts) {
+  using detail::Channel;
+  EXPECT_EQ(Channel::piece_bytes(2), Channel::kChunkBytes / 2);
+  EXPECT_EQ(Channel::piece_bytes(3) % 64, 0);
+  EXPECT_EQ(Channel::piece_bytes(Channel::kMostParts), 64);
+  EXPECT_EQ(Channel::piece_bytes(Channel::kMostParts + 1), 64);
 }
 
 TEST_P(CollectivesTest, MatchOneThreadOnSubgroups) {

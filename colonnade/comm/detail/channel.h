@@ -44,6 +44,13 @@ class Channel {
   /// process_vm_readv takes twice as long as both copies.
   static constexpr size_t kChunkBytes = size_t{128} << 10;
 
+  /// How many parts, one for each member, a buffer can have pieces of, which
+  /// are whole cache lines. Those of more pass in slots alone.
+  static constexpr size_t kMostParts = kChunkBytes / 64;
+  static constexpr size_t piece_bytes(size_t parts) {
+    return std::max(kMostParts / parts, size_t{1}) * 64;
+  }
+
   struct alignas(64) Line {
     std::byte bytes[64];
   };

@@ -118,7 +118,7 @@ template <typename Read>
 void ChannelGroup::exchange_parts(const at::Tensor& x, Read read) {
   const auto parts = static_cast<size_t>(size());
   const size_t part_bytes = x.nbytes() / parts;
-  const Chunks pieces{part_bytes, Channel::kChunkBytes / parts / 64 * 64};
+  const Chunks pieces{part_bytes, Channel::piece_bytes(parts)};
   const std::byte* const from = bytes_of(x);
   // In a slot the parts lie as in x.
   const bool small = x.nbytes() <= Slot::kPayloadBytes;

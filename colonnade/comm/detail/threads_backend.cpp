@@ -61,7 +61,11 @@ class ThreadsGroup final : public ChannelGroup {
   /// Whether to copy through the channel. Where ranks share cores, a chunk can
   /// cost a switch of threads: there only what is one chunk.
   bool copies(size_t bytes) const {
-    return bytes <= (have_cores_ ? kCopiedBytes : Channel::kChunkBytes);
+    const bool has_pieces = static_cast<size_t>(size()) <= Channel::kMostParts;
+    const size_t most = !has_pieces   ? Slot::kPayloadBytes
+                        : have_cores_ ? kCopiedBytes
+                                      : Channel::kChunkBytes;
+    return bytes <= most;
   }
 
   /// All members see the same pointers, so all throw or none.

@@ -1,6 +1,8 @@
 // cli/launched_ranks.h
 #pragma once
 
+#include "colonnade/launch/launch.h"
+
 #include <cstdint>
 #include <functional>
 #include <optional>
@@ -19,6 +21,10 @@ namespace colonnade::cli {
 ///          launcher has started more than this one
 void on_launched_ranks(std::optional<int64_t> tp, const std::string& backend,
                        const std::function<void(bool speaks)>& body);
+
+/// For the thread ranks that such a model makes: with the backend, unless its
+/// ranks are processes, which `on_launched_ranks` has seen to.
+LaunchOptions own_ranks(const std::string& backend);
 
 /// Whether `mine` is true on any launched rank of the tensor-parallel group:
 /// collective. Outside of a rank, `mine`.

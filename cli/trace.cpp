@@ -98,6 +98,7 @@ int run_trace(const TraceCommand& command) {
   trace_options.dynamic_dims = {{1}};
   trace_options.second_degree = second_degree(command.tp, options.num_heads());
   trace_options.optimize = false;  // it is not run
+  trace_options.launch = own_ranks(command.backend);
   on_launched_ranks(command.tp, command.backend, [&](bool speaks) {
     const trace::TensorParallelModel model = trace::parallel_model_trace(
         [&] {

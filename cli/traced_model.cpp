@@ -2,6 +2,7 @@
 #include "cli/traced_model.h"
 
 #include "cli/example_inputs.h"
+#include "cli/launched_ranks.h"
 #include "colonnade/core/error.h"
 #include "colonnade/trace/parallel_model_save_load.h"
 #include "colonnade/train/byte_tokenizer.h"
@@ -92,7 +93,8 @@ trace::TensorParallelModel load_traced_model(
                          "colonnade trace --checkpoint RUN --out ",
                          options.folder);
   trace::TensorParallelModel model = trace::parallel_model_load(
-      options.folder, options.tp, {.optimize = options.optimize});
+      options.folder, options.tp,
+      {.optimize = options.optimize, .launch = own_ranks(options.backend)});
   try_degree(model, options.folder);
   return model;
 }

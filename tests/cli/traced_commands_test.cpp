@@ -210,6 +210,8 @@ TEST_F(TracedCommandsTest, SayWhatIsWrongInOneLine) {
   expect_error({"graph", at("traced"), "--tp", "2", "--backend", "gloo"}, 2,
                "--backend gloo: its ranks are processes, and no launcher "
                "started more than this one");
+  expect_error({"graph", at("traced"), "--tp", "2", "--backend", "self"}, 2,
+               "self: one rank, not 2; the backend threads makes more");
   expect_error({"bench", at("traced"), "--seq", "17"}, 2,
                "--seq is 17, but the cache of this model holds 16 positions");
   expect_error({"graph", at("traced"), "--profile", "--batch", "5"}, 2,

@@ -547,27 +547,32 @@ SCOPES = {"replicated": contextlib.nullcontext,
           "tensor_parallel": colonnade.random.tensor_parallel_random}
 
 
+def check_draws(layer, checkpointed, forward_in, backward_in="replicated"):
+    """The second forward of `checkpointed(x)` drops what the first one did,
+    wherever it runs, and leaves the generators where they were."""
+    x = torch.randn(16, 8, requires_grad=True)
+    state = colonnade.random_state()
+    with SCOPES[forward_in]():
+        layer(x).sum().backward()
+    wanted, x.grad = x.grad, None
+    after = colonnade.random_state()
+    colonnade.set_random_state(state)
+    with SCOPES[forward_in]():
+        y = checkpointed(x)
+    with SCOPES[backward_in]():
+        y.sum().backward()
+    assert torch.equal(x.grad, wanted)
+    assert all(map(torch.equal, colonnade.random_state(), after))
+
+
 @pytest.mark.parametrize("reentrant", [False, True])
 @pytest.mark.parametrize("backward_in", SCOPES)
 @pytest.mark.parametrize("forward_in", SCOPES)
 def test_checkpointing_with_dropout(forward_in, backward_in, reentrant):
-    """The second forward drops what the first one did, wherever it runs, and
-    leaves the generators where they were."""
     def body(rank):
         layer = ScopedDropout()
-        x = torch.randn(16, 8, requires_grad=True)
-        state = colonnade.random_state()
-        with SCOPES[forward_in]():
-            layer(x).sum().backward()
-        wanted, x.grad = x.grad, None
-        after = colonnade.random_state()
-        colonnade.set_random_state(state)
-        with SCOPES[forward_in]():
-            y = pl.random.checkpoint(layer, x, use_reentrant=reentrant)
-        with SCOPES[backward_in]():
-            y.sum().backward()
-        assert torch.equal(x.grad, wanted)
-        assert all(map(torch.equal, colonnade.random_state(), after))
+        check_draws(layer, lambda x: pl.random.checkpoint(
+            layer, x, use_reentrant=reentrant), forward_in, backward_in)
 
     run_tensor_parallel(2, body)
 
@@ -579,18 +584,8 @@ def test_checkpointing_with_dropout(forward_in, backward_in, reentrant):
 def test_torchs_own_checkpoint_with_dropout(scope, layer, reentrant):
     def body(rank):
         own = layer()
-        x = torch.randn(16, 8, requires_grad=True)
-        state = colonnade.random_state()
-        with SCOPES[scope]():
-            own(x).sum().backward()
-        wanted, x.grad = x.grad, None
-        after = colonnade.random_state()
-        colonnade.set_random_state(state)
-        with SCOPES[scope]():
-            y = checkpoint(own, x, use_reentrant=reentrant)
-        y.sum().backward()
-        assert torch.equal(x.grad, wanted)
-        assert all(map(torch.equal, colonnade.random_state(), after))
+        check_draws(own, lambda x: checkpoint(own, x, use_reentrant=reentrant),
+                    scope)
 
     run_tensor_parallel(2, body)
 

@@ -64,6 +64,18 @@ TEST(LentTensors, MatchOneThread) {
   });
 }
 
+TEST(SharedTensors, CanBeBroadcast) {
+  for (const int64_t n : {4, 300'000, (16 << 20) + 5}) {
+    const at::Tensor x = at::arange(n).remainder(251).to(at::kByte);
+    const at::Tensor want = x.clone();
+    run_ranks(2, [&](int) {
+      at::Tensor mine = x;
+      make_world_group()->broadcast(mine, 1);
+    });
+    EXPECT_TRUE(at::equal(x, want));
+  }
+}
+
 TEST(Channel, HasAPieceForAnyNumberOfParts) {
   using detail::Channel;
   EXPECT_EQ(Channel::piece_bytes(2), Channel::kChunkBytes / 2);

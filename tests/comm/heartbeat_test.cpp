@@ -123,10 +123,8 @@ TEST_F(HeartbeatTest, TellsAllWhoIsLost) {
   EXPECT_EQ(of_[2]->lost(), std::nullopt);
 }
 
-/// Sends `text` to the process of rank 0.
-void send_as_a_stranger(Rendezvous& rendezvous, const std::string& text) {
-  const std::string entry =
-      rendezvous.get("heartbeat/0", std::chrono::seconds(1));
+/// Sends `text` to the process whose entry at the rendezvous is this.
+void send_as_a_stranger(const std::string& entry, const std::string& text) {
   const Descriptor stranger(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
   sockaddr_in to{};
   to.sin_family = AF_INET;
@@ -141,16 +139,26 @@ void send_as_a_stranger(Rendezvous& rendezvous, const std::string& text) {
 
 TEST_F(HeartbeatTest, HearsNoStranger) {
   start(2);
-  for (const std::string text :
-       {"lost you\n", "token lost you\n", " lost you\n", "\n\n\n"}) {
-    send_as_a_stranger(*meet_at_, text);
+  const std::string entry =
+      meet_at_->get("heartbeat/0", std::chrono::seconds(1));
+  const std::string token = entry.substr(0, entry.find(' '));
+  std::string other = token;
+  other.back() = other.back() == '1' ? '2' : '1';
+  for (const std::string& text :
+       {std::string("lost you\n"), std::string("\n\n\n"), " lost you\n" + token,
+        other + " lost you\n", token + "lost you\n",
+        std::string(100'000, 'x')}) {
+    send_as_a_stranger(entry, text);
   }
-  send_as_a_stranger(*meet_at_, std::string(100'000, 'x'));
   for (int i = 0; i < 20; ++i) {
     serve(0);
   }
   EXPECT_EQ(of_[0]->lost(), std::nullopt);
   EXPECT_EQ(look(3, {1}), std::nullopt);
+
+  send_as_a_stranger(entry, token + " lost you\n");  // not one then
+  serve(0);
+  EXPECT_EQ(of_[0]->lost(), "you");
 }
 
 }  // namespace
